@@ -1,0 +1,1 @@
+"""The data plane, pure: which node next, and what now."""

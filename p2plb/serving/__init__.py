@@ -1,0 +1,1 @@
+"""The instance's side: registration and drain."""
