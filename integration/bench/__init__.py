@@ -1,0 +1,1 @@
+"""Measurements; README.md has the commands and the latest figures."""
