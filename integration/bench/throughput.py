@@ -61,9 +61,6 @@ def contenders(
     """Return one call for each contender."""
     turn = itertools.cycle(ten.origins)
     hop = {HOP: lambda: plain(f"{ten.hop}/")} if ten.hop else {}
-        PLAIN: lambda: plain(next(turn) + "/"),
-        OURS: lambda: ours("http://bench/"),
-    }
     return {PLAIN: lambda: plain(next(turn) + "/"), **hop, OURS: lambda: ours("http://bench/")}
 
 
