@@ -86,7 +86,11 @@ class Driver(Protocol):
         """Return everything below the prefixes, all at one revision (`limit` bounds the entries of each prefix)."""
 
     def watch(self, wants: Sequence[Want], *, timeout: float, idle: float) -> WatchStream:
-        """Open one stream for all `wants`; `timeout` bounds the opening up to `Opened`, `idle` the silence after."""
+        """Return a stream for all `wants`; `timeout` bounds the opening up to `Opened`, `idle` the silence after.
+
+        Returns at once: the stream connects when it is iterated, and there raises what keeps it from opening. `Opened`
+        is its first frame.
+        """
 
     def grant(self, lease: int, ttl: int, *, timeout: float) -> int:
         """Grant a lease with an id chosen by the caller and return its TTL; "already exists" is success."""
@@ -124,7 +128,7 @@ class Unavailable(DriverError):
 
 
 class Compacted(DriverError):
-    """The start revision of a watch was compacted away: list again."""
+    """The start revision of a watch was compacted away, or lies in the future of a store that was reset: list again."""
 
 
 class LeaseGone(DriverError):
