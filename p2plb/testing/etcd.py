@@ -141,7 +141,7 @@ class EtcdNode:
             "--initial-advertise-peer-urls": self.peer_url,
             "--initial-cluster": f"{self.name}={self.peer_url}",
             "--listen-metrics-urls": f"http://{HOST}:{self.metrics_port}",
-            "--log-level": "warn",
+            "--log-level": "error",
         }
         fast = ["--unsafe-no-fsync"] if _can_skip_fsync(self._binary) else []
         return [self._binary, *(part for option in options.items() for part in option), *fast, *self.args]
