@@ -1,0 +1,74 @@
+"""`p2plb curl users/profile/42`: one balanced request."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from p2plb.cli import options, text
+from p2plb.cli.trouble import Usage, translated
+
+if TYPE_CHECKING:
+    import httpx
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser("curl", help="send one request to an instance of a service")
+    command.add_argument("target", metavar="SERVICE/PATH", help="such as users/profile/42")
+    command.add_argument("-X", "--request", metavar="METHOD", help="the method (GET, or POST with -d)")
+    command.add_argument("-H", "--header", metavar="NAME: VALUE", action="append", default=[], help="may be repeated")
+    command.add_argument("-d", "--data", metavar="TEXT", help="the body")
+    command.add_argument("--key", help="pick the instance by consistent hashing of this key")
+    command.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for the whole call (30)")
+    command.add_argument("-v", "--verbose", action="store_true", help="say on standard error who answered, and how")
+    options.add_registry(command)
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Send the request and print the body of the answer, whatever its status."""
+    url, headers = target_url(arguments.target), parse_headers(arguments.header)
+    method = arguments.request or ("GET" if arguments.data is None else "POST")
+    with translated():
+        response = _send(arguments, method, url, headers)
+    if arguments.verbose:
+        print(report(response), file=sys.stderr)
+    sys.stdout.buffer.write(response.content)
+    return 0
+
+
+def target_url(target: str) -> str:
+    """Return the URL of `service/path`, which may also be written as a URL."""
+    url = target if "://" in target else f"http://{target}"
+    if not url.startswith(("http://", "https://")) or url.partition("://")[2].startswith("/"):
+        raise Usage(f"the target is SERVICE/PATH, such as users/profile/42, not {target!r}")
+    return url
+
+
+def parse_headers(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """Split `Name: value` lines."""
+    pairs = [line.partition(":") for line in lines]
+    for name, colon, value in pairs:
+        if not name.strip() or not colon:
+            raise Usage(f"a header is written 'Name: value', not {name + colon + value!r}")
+    return [(name.strip(), value.strip()) for name, _, value in pairs]
+
+
+def report(response: "httpx.Response") -> str:
+    """Return who answered, what became of each attempt, and the head of the answer."""
+    served = response.extensions.get("p2plb")
+    tried = served.attempts if served else ()
+    attempts = [f"* {a.instance.id} {a.instance.url}: {a.reason} in {a.seconds * 1000:.1f} ms" for a in tried]
+    head = [f"< {response.http_version} {response.status_code} {response.reason_phrase}"]
+    head += [f"< {name}: {value}" for name, value in response.headers.multi_items()]
+    return "\n".join(text.clean(line) for line in attempts + head)
+
+
+def _send(arguments: argparse.Namespace, method: str, url: str, headers: list[tuple[str, str]]) -> "httpx.Response":
+    from p2plb import Client, ConsistentHash, call  # noqa: PLC0415  only this command needs the client
+
+    strategy = {} if arguments.key is None else {"strategy": ConsistentHash()}
+    body = None if arguments.data is None else arguments.data.encode()
+    with Client(arguments.registry, timeout=arguments.timeout, trust_env=False, **strategy) as client:
+        return client.request(method, url, headers=headers, content=body, extensions=call(key=arguments.key))

@@ -1,0 +1,35 @@
+"""What can go wrong in a command, and the one place that translates the library's errors into it.
+
+`Usage` ends the command with 2, `Trouble` with 1; the text of either is one line for the user.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Trouble(Exception):
+    """The command could not do what it was asked."""
+
+
+class Usage(Exception):
+    """The command was asked for something that makes no sense."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn errors of p2plb and httpx into `Trouble`, wrong arguments into `Usage`."""
+    from httpx import HTTPError  # noqa: PLC0415  `p2plb --version` needs no httpx
+
+    from p2plb.errors import P2PError  # noqa: PLC0415  beside it
+
+    try:
+        yield
+    except (P2PError, HTTPError) as error:
+        raise Trouble(one_line(error)) from error
+    except (ValueError, TypeError) as error:
+        raise Usage(one_line(error)) from error
+
+
+def one_line(error: Exception) -> str:
+    """Return the text of an error without line breaks, its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,100 @@
+"""`p2plb watch`: changes of the registry as they come."""
+
+import argparse
+import json
+import queue
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from p2plb.cli import listing, options, text
+from p2plb.discovery.registry import Registry
+from p2plb.discovery.snapshot import Snapshot
+from p2plb.instance import Instance
+
+LOOK_FOR_SERVICES = 2.0
+"""Seconds between two lists that look for services which did not exist before."""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser("watch", help="print changes as they come, until Ctrl-C")
+    command.add_argument("service", nargs="?", help="only this service (default: all)")
+    options.add_registry(command)
+    options.add_json(command)
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print each change until Ctrl-C."""
+    say = as_json if arguments.json else as_line
+    with options.opened(arguments) as registry:
+        for change in follow(registry, arguments.service):
+            print(say(change), flush=True)
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of one instance: `added`, `changed` or `removed`."""
+
+    kind: str
+    instance: Instance
+    before: Instance | None = None
+
+
+def follow(registry: Registry, service: str | None) -> Iterator[Change]:
+    """Yield the changes of one service or of all, first what is there already; never ends by itself."""
+    news: queue.SimpleQueue[Snapshot] = queue.SimpleQueue()
+    known: dict[str, Snapshot] = {}
+    watched: set[str] = set()
+    with ExitStack() as watches:
+        while True:
+            # The first list also tells at once if the registry can't be reached.
+            names = {found.service for found in registry.list()} if service is None or not watched else {service}
+            for name in ({service} if service else names) - watched:
+                watches.callback(registry.watch(name, news.put).close)
+                watched.add(name)
+            yield from _told(news, known)
+
+
+def _told(news: "queue.SimpleQueue[Snapshot]", known: dict[str, Snapshot]) -> Iterator[Change]:
+    """Yield the changes that come until none came for a while."""
+    while True:
+        try:
+            snapshot = news.get(timeout=LOOK_FOR_SERVICES)
+        except queue.Empty:
+            return
+        yield from changes(known.get(snapshot.service), snapshot)
+        known[snapshot.service] = snapshot
+
+
+def changes(before: Snapshot | None, after: Snapshot) -> list[Change]:
+    """Return what happened between two snapshots of one service."""
+    old = {instance.id: instance for instance in before.instances} if before else {}
+    new = {instance.id: instance for instance in after.instances}
+    removed = [Change("removed", instance) for name, instance in old.items() if name not in new]
+    added = [Change("added", instance) for name, instance in new.items() if name not in old]
+    changed = [
+        Change("changed", instance, old[name]) for name, instance in new.items() if old.get(name, instance) != instance
+    ]
+    return removed + added + changed
+
+
+def as_line(change: Change) -> str:
+    """Return a change for people."""
+    mark = {"added": "+", "removed": "-", "changed": "~"}[change.kind]
+    instance = change.instance
+    differences = _differences(change.before, instance) if change.before else instance.state
+    return text.clean(f"{mark} {instance.service}  {instance.id}  {instance.url}  {differences}")
+
+
+def _differences(before: Instance, after: Instance) -> str:
+    old, new = listing.record(before), listing.record(after)
+    return ", ".join(f"{name} {old[name]} → {new[name]}" for name in new if old[name] != new[name])
+
+
+def as_json(change: Change) -> str:
+    """Return a change as one line of JSON."""
+    return json.dumps({"change": change.kind, **listing.record(change.instance)})

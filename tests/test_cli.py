@@ -1,0 +1,136 @@
+"""The command line without a network: how it parses, what it prints, with what it exits."""
+
+import json
+import re
+import socket
+from unittest.mock import Mock
+
+import pytest
+
+from p2plb.cli import curl, dev, listing, main, text, watch
+from p2plb.cli.trouble import Trouble, Usage, translated
+from p2plb.discovery.snapshot import Snapshot
+from p2plb.errors import DiscoveryError
+from p2plb.instance import Instance
+
+
+def users(*ids: str, state: str = "up") -> Snapshot:
+    return Snapshot("users", tuple(Instance(i, "users", "http://10.0.0.7:8000", state=state) for i in ids), 3)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` names the program and its version."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert re.fullmatch(r"p2plb \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("argv", [[], ["sing"], ["curl"], ["ls", "--port", "1"], ["dev", "--port", "x"]])
+def test_wrong_usage_is_two(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What the parser does not understand ends with 2 and a usage line."""
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert "usage: p2plb" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["curl", "/users"], "SERVICE/PATH"),
+        (["curl", "ftp://users/"], "SERVICE/PATH"),
+        (["curl", "users/", "-H", "no colon"], "Name: value"),
+        (["dev", "--port", "70000"], "from 1 to 65535"),
+        (["demo", "--seconds", "0"], "greater than 0"),
+    ],
+)
+def test_nonsense_is_two(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What makes no sense ends with 2 and one line that says what would."""
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("p2plb: ")
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "becomes"),
+    [(DiscoveryError("etcd is\naway"), Trouble), (ValueError("no such scheme"), Usage), (TypeError("x"), Usage)],
+)
+def test_library_errors_are_translated(raised: Exception, becomes: type[Exception]) -> None:
+    """Errors of the library end a command with one line, without a traceback."""
+    with pytest.raises(becomes) as told, translated():
+        raise raised
+    assert "\n" not in str(told.value)
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends any command with 130 and no traceback."""
+    monkeypatch.setattr(dev, "check_port", Mock(side_effect=KeyboardInterrupt))
+    assert main(["dev"]) == 130
+
+
+def test_taken_port_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """`dev` on a port that is taken says so, and how to choose another."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["dev", "--port", str(taken.getsockname()[1])]) == 1
+    assert "is taken: choose another with --port" in capsys.readouterr().err
+
+
+def test_terminal_is_safe() -> None:
+    """What a registry holds can't steer the terminal."""
+    assert text.clean("a\x1b[2Jb\r\nc") == "a\ufffd[2Jb\ufffd\ufffdc"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, "-"), (-3, "0s"), (59.4, "59s"), (61, "1m"), (7200, "2h"), (200_000, "2d")],
+)
+def test_ago(seconds: float | None, said: str) -> None:
+    """Ages are short."""
+    assert text.ago(seconds) == said
+
+
+def test_columns() -> None:
+    """Plain tables are aligned and have no trailing blanks."""
+    assert text.columns([["A", "B"], ["long", "x"]]) == ["A     B", "long  x"]
+
+
+def test_row_and_document() -> None:
+    """`ls` shows an instance by what it says of itself, in JSON without derived fields."""
+    instance = Instance("a1", "users", "http://10.0.0.7:8000", zone="z\x1b", weight=2.0, started=1000.0, sdk="p2plb/1")
+    assert listing.row(instance, 1090.0) == ("users", "a1", instance.url, "up", "z\x1b", "2", "1m", "p2plb/1")
+    document = json.loads(json.dumps(listing.document(Snapshot("users", (instance,), 7))))
+    assert document["revision"] == 7
+    assert document["instances"][0]["url"] == "http://10.0.0.7:8000"
+    assert "host" not in document["instances"][0]
+
+
+def test_changes() -> None:
+    """`watch` tells who came, who went and what changed, and nothing of who stayed as they were."""
+    before = users("gone", "same")
+    after = Snapshot("users", (*users("new").instances, *users("same").instances), 4)
+    assert [(change.kind, change.instance.id) for change in watch.changes(before, after)] == [
+        ("removed", "gone"),
+        ("added", "new"),
+    ]
+    assert [watch.as_line(change) for change in watch.changes(users("a"), users("a", state="draining"))] == [
+        "~ users  a  http://10.0.0.7:8000  state up → draining"
+    ]
+    (added,) = watch.changes(None, users("a"))
+    assert json.loads(watch.as_json(added)) | {"change": "added", "id": "a"} == json.loads(watch.as_json(added))
+
+
+@pytest.mark.parametrize(
+    ("target", "url"),
+    [("users/a?b=c", "http://users/a?b=c"), ("users", "http://users"), ("https://users/x", "https://users/x")],
+)
+def test_curl_target(target: str, url: str) -> None:
+    """The target of `curl` may be written short or as a URL."""
+    assert curl.target_url(target) == url
+
+
+def test_curl_headers() -> None:
+    """Headers are written as curl's are."""
+    assert curl.parse_headers(["X-A: b: c", "Y:"]) == [("X-A", "b: c"), ("Y", "")]
