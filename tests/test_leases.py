@@ -129,7 +129,7 @@ def test_a_forked_child_has_nothing_of_its_parents(world: World) -> None:
     before = world.etcd.calls.copy()
     announced.update(instance("a", weight=9))
     announced.withdraw(60)
-    world.run(9)
+    world.run(8)
     assert announced.state is GONE
     assert world.etcd.calls == before
     assert world.stored() == {"a": instance("a")}
