@@ -13,7 +13,7 @@ from p2plb.instance import Instance
 
 @dataclass(frozen=True, slots=True)
 class MassLoss:
-    """What counts as a mass loss: more than `share` of a service, at least `least`, `within` seconds; kept for `keep`."""
+    """A mass loss is more than `share` of a service and at least `least`, `within` seconds; it is kept for `keep`."""
 
     share: float = 0.5
     least: int = 3

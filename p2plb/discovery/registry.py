@@ -80,6 +80,10 @@ class Registry(ABC):
     def snapshot(self, service: str) -> Snapshot | None:
         """Return the last good snapshot of a service that is or was watched, None before the first answer."""
 
+    def age(self, service: str) -> float | None:
+        """Return for how many seconds the snapshot of a service may have been out of date; None: there is none."""
+        return None if self.snapshot(service) is None else self.status().age
+
     @abstractmethod
     def list(self, timeout: float = 5.0) -> tuple[Snapshot, ...]:
         """Ask the registry now for all services, sorted by name; blocks. Raises `DiscoveryError`."""
