@@ -5,10 +5,11 @@ import re
 import socket
 from unittest.mock import Mock
 
+import httpx
 import pytest
 
 from p2plb.cli import curl, dev, listing, main, text, watch
-from p2plb.cli.trouble import Trouble, Usage, translated
+from p2plb.cli.trouble import Trouble, arguments_checked, troubles
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.errors import DiscoveryError
 from p2plb.instance import Instance
@@ -54,15 +55,18 @@ def test_nonsense_is_two(argv: list[str], said: str, capsys: pytest.CaptureFixtu
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("raised", "becomes"),
-    [(DiscoveryError("etcd is\naway"), Trouble), (ValueError("no such scheme"), Usage), (TypeError("x"), Usage)],
-)
-def test_library_errors_are_translated(raised: Exception, becomes: type[Exception]) -> None:
-    """Errors of the library end a command with one line, without a traceback."""
-    with pytest.raises(becomes) as told, translated():
-        raise raised
-    assert "\n" not in str(told.value)
+def test_troubles() -> None:
+    """What the library reports of the registry or the network ends a command with one line."""
+    with pytest.raises(Trouble, match=r"^etcd is away$"), troubles():
+        raise DiscoveryError("etcd is\naway")
+    with pytest.raises(Trouble, match=r"^ReadError$"), troubles():
+        raise httpx.ReadError("")
+
+
+def test_a_bug_is_no_trouble() -> None:
+    """A bug keeps its traceback: it is neither the network's fault nor the user's."""
+    with pytest.raises(TypeError), troubles(), arguments_checked():
+        raise TypeError("x")
 
 
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from p2plb.cli import options, text
-from p2plb.cli.trouble import Usage, translated
+from p2plb.cli.trouble import Usage, arguments_checked, troubles
 
 if TYPE_CHECKING:
     import httpx
+
+    from p2plb import Client
 
 
 def add(commands: Any) -> None:
@@ -20,7 +22,7 @@ def add(commands: Any) -> None:
     command.add_argument("-H", "--header", metavar="NAME: VALUE", action="append", default=[], help="may be repeated")
     command.add_argument("-d", "--data", metavar="TEXT", help="the body")
     command.add_argument("--key", help="pick the instance by consistent hashing of this key")
-    command.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for the whole call (30)")
+    command.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for each step of it (30)")
     command.add_argument("-v", "--verbose", action="store_true", help="say on standard error who answered, and how")
     options.add_registry(command)
     command.set_defaults(run=run)
@@ -28,10 +30,18 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Send the request and print the body of the answer, whatever its status."""
+    import p2plb  # noqa: PLC0415  only this command needs the client
+
     url, headers = target_url(arguments.target), parse_headers(arguments.header)
     method = arguments.request or ("GET" if arguments.data is None else "POST")
-    with translated():
-        response = _send(arguments, method, url, headers)
+    body = None if arguments.data is None else arguments.data.encode()
+    with _client(arguments) as client:
+        with arguments_checked():
+            request = client.build_request(
+                method, url, headers=headers, content=body, extensions=p2plb.call(key=arguments.key)
+            )
+        with troubles():
+            response = client.send(request)
     if arguments.verbose:
         print(report(response), file=sys.stderr)
     sys.stdout.buffer.write(response.content)
@@ -65,10 +75,9 @@ def report(response: "httpx.Response") -> str:
     return "\n".join(text.clean(line) for line in attempts + head)
 
 
-def _send(arguments: argparse.Namespace, method: str, url: str, headers: list[tuple[str, str]]) -> "httpx.Response":
-    from p2plb import Client, ConsistentHash, call  # noqa: PLC0415  only this command needs the client
+def _client(arguments: argparse.Namespace) -> "Client":
+    from p2plb import Client, ConsistentHash  # noqa: PLC0415  only this command needs the client
 
     strategy = {} if arguments.key is None else {"strategy": ConsistentHash()}
-    body = None if arguments.data is None else arguments.data.encode()
-    with Client(arguments.registry, timeout=arguments.timeout, trust_env=False, **strategy) as client:
-        return client.request(method, url, headers=headers, content=body, extensions=call(key=arguments.key))
+    with arguments_checked():
+        return Client(arguments.registry, timeout=arguments.timeout, trust_env=False, **strategy)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from p2plb.cli.trouble import translated
+from p2plb.cli.trouble import arguments_checked, troubles
 from p2plb.discovery.registry import Registry
 
 
@@ -27,9 +27,10 @@ def opened(arguments: argparse.Namespace) -> Iterator[Registry]:
     """Give the registry that the command line or the environment names."""
     from p2plb.discovery import shared  # noqa: PLC0415  only commands that need a registry load it
 
-    with translated():
+    with arguments_checked():
         hold = shared.hold(arguments.registry)
-        try:
+    try:
+        with troubles():
             yield hold.registry
-        finally:
-            hold.close()
+    finally:
+        hold.close()

@@ -1,4 +1,4 @@
-"""What can go wrong in a command, and the one place that translates the library's errors into it.
+"""What can go wrong in a command, and the places where the library's errors become that.
 
 `Usage` ends the command with 2, `Trouble` with 1; the text of either is one line for the user.
 """
@@ -16,8 +16,8 @@ class Usage(Exception):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn errors of p2plb and httpx into `Trouble`, wrong arguments into `Usage`."""
+def troubles() -> Iterator[None]:
+    """Turn what p2plb and httpx report of the registry and the network into `Trouble`."""
     from httpx import HTTPError  # noqa: PLC0415  `p2plb --version` needs no httpx
 
     from p2plb.errors import P2PError  # noqa: PLC0415  beside it
@@ -26,7 +26,16 @@ def translated() -> Iterator[None]:
         yield
     except (P2PError, HTTPError) as error:
         raise Trouble(one_line(error)) from error
-    except (ValueError, TypeError) as error:
+
+
+@contextmanager
+def arguments_checked() -> Iterator[None]:
+    """Turn what the library says of arguments into `Usage`; stands only around what looks at arguments."""
+    from httpx import InvalidURL  # noqa: PLC0415  as above
+
+    try:
+        yield
+    except (ValueError, InvalidURL) as error:
         raise Usage(one_line(error)) from error
 
 

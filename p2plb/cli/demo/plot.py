@@ -14,7 +14,7 @@ from p2plb.cli.demo.story import Step, play
 from p2plb.cli.demo.tally import Tally
 from p2plb.cli.demo.traffic import traffic
 from p2plb.cli.signals import unwinding
-from p2plb.cli.trouble import Trouble, one_line, translated
+from p2plb.cli.trouble import Trouble, one_line, troubles
 from p2plb.discovery import shared
 from p2plb.discovery.registry import Registry
 from p2plb.testing.etcd import find_etcd, running_etcd
@@ -27,7 +27,7 @@ READY_WITHIN = 20.0
 
 def play_demo(seconds: float, *, memory: bool = False) -> int:
     """Play it and print the summary; 1 if a call failed."""
-    with unwinding(), translated(), home(memory=memory) as registry, fleet(registry) as instances:
+    with unwinding(), troubles(), home(memory=memory) as registry, fleet(registry) as instances:
         plot = Plot(instances)
         for name in FIRST:
             instances.start(name)

@@ -1,0 +1,35 @@
+"""The long checks of `integration/soak`, made short enough for every run."""
+
+import pytest
+
+from integration.soak.drain import drain
+from integration.soak.etcd_outage import etcd_outage
+from integration.soak.rolling_kill import rolling_kill
+
+BOTH = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+
+
+@BOTH
+def test_rolling_kill(asynchronous: bool) -> None:
+    """No GET fails while one instance after the other is killed and started again (F01, F14)."""
+    outcome = rolling_kill(asynchronous=asynchronous, count=1500, every=0.4)
+    assert outcome.failed == []
+    assert outcome.complaints == []
+    assert outcome.kills > 0
+
+
+@BOTH
+def test_drain(asynchronous: bool) -> None:
+    """No POST fails and none is executed twice while instances are drained (F02, F70)."""
+    outcome = drain(asynchronous=asynchronous, drains=1, in_flight=4)
+    assert outcome.failed == []
+    assert outcome.complaints == []
+    assert outcome.statuses == [0]
+
+
+@pytest.mark.parametrize(("how", "asynchronous"), [("stop", True), ("kill", False)])
+def test_etcd_outage(how: str, asynchronous: bool) -> None:
+    """No call fails while etcd is away, and news arrive once it is back (F26, F31)."""
+    outcome = etcd_outage(how, asynchronous=asynchronous, seconds=1.0)
+    assert outcome.failed == []
+    assert outcome.calls > 10
