@@ -101,6 +101,15 @@ def test_columns() -> None:
     assert text.columns([["A", "B"], ["long", "x"]]) == ["A     B", "long  x"]
 
 
+def test_tables_do_not_need_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same table appears with rich and without; markup of the registry's is text."""
+    for pretty in (True, False):
+        monkeypatch.setattr(text, "pretty", lambda pretty=pretty: pretty)
+        text.print_table(["ID", "ZONE"], [["anna", "[red]z\x1b"]])
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split() for line in lines] == [["ID", "ZONE"], ["anna", "[red]z\ufffd"]]
+
+
 def test_row_and_document() -> None:
     """`ls` shows an instance by what it says of itself, in JSON without derived fields."""
     instance = Instance("a1", "users", "http://10.0.0.7:8000", zone="z\x1b", weight=2.0, started=1000.0, sdk="p2plb/1")

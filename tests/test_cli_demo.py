@@ -1,10 +1,13 @@
 """The demo's own decisions: its timetable, its counts, its lines."""
 
-import pytest
+import io
 
-from p2plb.cli.demo.screen import Frame, Lines, Row, line
+import pytest
+from rich.console import Console
+
+from p2plb.cli.demo.screen import Frame, Lines, Row, drawn, line
 from p2plb.cli.demo.story import Step, play
-from p2plb.cli.demo.tally import Left, Tally, left
+from p2plb.cli.demo.tally import RECENT, Left, Tally, left
 
 
 class Time:
@@ -44,11 +47,20 @@ def test_tally() -> None:
     tally.attempted("a")
     time.sleep(1)
     tally.attempted("a")
-    totals = tally.totals(recent=1)
+    totals = tally.totals()
     assert (totals.calls, totals.failed, totals.repeated) == (3, 1, 1)
-    assert (totals.served, totals.recent) == ({"a": 1, "b": 1}, {"b": 1})
+    assert (totals.served, totals.recent) == ({"a": 1, "b": 1}, {"a": 1, "b": 1})
     assert tally.left("a", 100.9) == Left(1, time.now - 100.9, 0)
     assert tally.failures() == {"ReadError: gone": 1}
+
+
+def test_recent_shares_forget() -> None:
+    """The shares of the moment come from the latest calls only."""
+    tally = Tally(lambda: 0.0)
+    for name in ["a"] * 10 + ["b"] * RECENT:
+        tally.answered(name, 1)
+    assert tally.totals().recent == {"b": RECENT}
+    assert tally.totals().served == {"a": 10, "b": RECENT}
 
 
 def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,3 +75,13 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
         "  1.0 s  a  75%  1,234 calls, 0 failed",
     ]
     assert line(Frame(2.0, 1, 0, rows, ())).startswith("  2.0 s")
+
+
+def test_drawn() -> None:
+    """On a terminal a frame is a table with a bar for each share."""
+    console = Console(file=io.StringIO(), width=80)
+    console.print(drawn(Frame(3.0, 1234, 1, [Row("anna", "running", 900, 0.5)], ["  2.0 s  ben dies"])))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    for part in ("anna", "running", "900", "50%", "█" * 12, "1,234 calls", "1 failed", "ben dies"):
+        assert part in shown

@@ -6,9 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+_MAIN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background of a shell ignores SIGINT
+from p2plb.cli import main
+sys.exit(main())
+"""
+PROGRAM = (sys.executable, "-c", _MAIN)
 PATIENCE = 40.0
 """Seconds that a command may take on a loaded machine."""
 
@@ -46,9 +51,6 @@ def read_until(process: subprocess.Popen[str], wanted: str) -> str:
         if wanted in line:
             return "".join(lines)
     raise AssertionError(f"{wanted!r} was not said, but:\n{''.join(lines)}")
-
-
-PROGRAM = (sys.executable, "-m", "p2plb.cli")
 
 
 def _env(extra: dict[str, str]) -> dict[str, str]:

@@ -44,12 +44,21 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    """A server that has nothing to say of connections which a caller resets."""
+
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing."""
+
+
 def main() -> None:
     """Serve until told to end."""
     name, port, registry = sys.argv[1:]
     threading.Thread(target=end_with_parent, daemon=True).start()
     registered = nullcontext() if registry == "-" else registration(name, int(port), registry, (signal.SIGTERM,))
-    with ThreadingHTTPServer(("127.0.0.1", int(port)), Handler) as server, registered:
+    with Server(("127.0.0.1", int(port)), Handler) as server, registered:
         server.serve_forever()
 
 

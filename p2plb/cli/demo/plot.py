@@ -92,10 +92,14 @@ class Plot:
     def summary(self) -> str:
         """Tell what has happened."""
         totals = self.tally.totals()
+
+        def share(member: Member) -> float:
+            return totals.served[member.name] / (totals.calls or 1)
+
         lines = [
             "",
             f"{totals.calls:,} calls, {totals.failed} failed, {totals.repeated} needed a second attempt",
-            "shares: " + ", ".join(f"{name} {count / totals.calls:.0%}" for name, count in totals.served.items()),
+            "shares: " + ", ".join(f"{member.name} {share(member):.0%}" for member in self._fleet.members),
             *(self._death(member, member.killed) for member in self._fleet.members if member.killed),
             *(f"failed {count} times: {reason}" for reason, count in self.tally.failures().most_common(3)),
         ]

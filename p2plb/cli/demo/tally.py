@@ -4,10 +4,12 @@ Any thread may add; it knows nothing of httpx.
 """
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+RECENT = 300
+"""How many of the last calls make the shares of the moment."""
 PAUSE = 0.5
 """Seconds without an attempt after which an instance counts as left; what comes later is a probe."""
 
@@ -32,14 +34,14 @@ class Tally:
     _failures: list[str] = field(default_factory=list)
     _repeated: int = 0
     _served: Counter[str] = field(default_factory=Counter)
-    _order: list[str] = field(default_factory=list)
+    _recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
     _attempts: dict[str, list[float]] = field(default_factory=dict)
 
     def answered(self, name: str, attempts: int) -> None:
         """Count a call that `name` answered after so many attempts."""
         with self._lock:
             self._served[name] += 1
-            self._order.append(name)
+            self._recent.append(name)
             self._repeated += attempts > 1
 
     def failed(self, reason: str) -> None:
@@ -52,12 +54,11 @@ class Tally:
         with self._lock:
             self._attempts.setdefault(name, []).append(self.clock())
 
-    def totals(self, recent: int = 300) -> Totals:
-        """Return the counts now; `recent` of the last calls make the current shares."""
+    def totals(self) -> Totals:
+        """Return the counts now."""
         with self._lock:
             served, failed = Counter(self._served), len(self._failures)
-            last = Counter(self._order[-recent:])
-            return Totals(served.total() + failed, failed, self._repeated, served, last)
+            return Totals(served.total() + failed, failed, self._repeated, served, Counter(self._recent))
 
     def failures(self) -> Counter[str]:
         """Return the reasons of the calls that failed."""
