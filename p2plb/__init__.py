@@ -1,1 +1,103 @@
-"""Peer-to-peer, client-side load balancing."""
+"""Peer-to-peer, client-side load balancing: calls to a service go straight to one of its instances, no proxy between.
+
+    from p2plb import Client
+
+    with Client("etcd://127.0.0.1:2379") as client:
+        client.get("http://users/profile/42")  # "users" is a service, not a host
+
+The names below are loaded when they are first used, so that the import costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from p2plb.version import __version__
+
+if TYPE_CHECKING:
+    from p2plb.balancing.call import Call
+    from p2plb.balancing.keys import Key, cookie, header, query
+    from p2plb.balancing.node import Node
+    from p2plb.balancing.policy import Policy
+    from p2plb.balancing.retry import Retry
+    from p2plb.balancing.strategies.consistent_hash import ConsistentHash
+    from p2plb.balancing.strategies.least_request import LeastRequest
+    from p2plb.balancing.strategies.round_robin import RoundRobin
+    from p2plb.balancing.view import Picker, Strategy
+    from p2plb.discovery.registry import Registry
+    from p2plb.discovery.snapshot import Snapshot
+    from p2plb.errors import DiscoveryError, P2PError, RegistrationError
+    from p2plb.httpx.client import AsyncClient, Client
+    from p2plb.httpx.family import NoInstances
+    from p2plb.httpx.transport import AsyncTransport, Transport
+    from p2plb.instance import Instance
+    from p2plb.options import call
+    from p2plb.routing import Route, by_host, by_path
+    from p2plb.serving.registration import register
+
+__all__ = [
+    "AsyncClient",
+    "AsyncTransport",
+    "Call",
+    "Client",
+    "ConsistentHash",
+    "DiscoveryError",
+    "Instance",
+    "Key",
+    "LeastRequest",
+    "NoInstances",
+    "Node",
+    "P2PError",
+    "Picker",
+    "Policy",
+    "RegistrationError",
+    "Registry",
+    "Retry",
+    "RoundRobin",
+    "Route",
+    "Snapshot",
+    "Strategy",
+    "Transport",
+    "__version__",
+    "by_host",
+    "by_path",
+    "call",
+    "cookie",
+    "header",
+    "query",
+    "register",
+]
+
+_HOMES = {
+    "balancing.call": ("Call",),
+    "balancing.keys": ("Key", "cookie", "header", "query"),
+    "balancing.node": ("Node",),
+    "balancing.policy": ("Policy",),
+    "balancing.retry": ("Retry",),
+    "balancing.strategies.consistent_hash": ("ConsistentHash",),
+    "balancing.strategies.least_request": ("LeastRequest",),
+    "balancing.strategies.round_robin": ("RoundRobin",),
+    "balancing.view": ("Picker", "Strategy"),
+    "discovery.registry": ("Registry",),
+    "discovery.snapshot": ("Snapshot",),
+    "errors": ("DiscoveryError", "P2PError", "RegistrationError"),
+    "httpx.client": ("AsyncClient", "Client"),
+    "httpx.family": ("NoInstances",),
+    "httpx.transport": ("AsyncTransport", "Transport"),
+    "instance": ("Instance",),
+    "options": ("call",),
+    "routing": ("Route", "by_host", "by_path"),
+    "serving.registration": ("register",),
+}
+_HOME = {name: f"p2plb.{module}" for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'p2plb' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,151 @@
+"""The balancer of one service: snapshots come in on the registry's thread, calls read one view and pick.
+
+`update` diffs once, keeps the nodes that stay with all that is known of them, and publishes one new view with one
+assignment. Picking takes no lock and scans nothing, unless the strategy's answer is to be avoided. It closes nothing.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterable
+
+from p2plb.balancing.call import Call
+from p2plb.balancing.ejection import Ejections
+from p2plb.balancing.gate import Gate
+from p2plb.balancing.node import Node
+from p2plb.balancing.view import Picker, Strategy, View, select
+from p2plb.discovery.snapshot import Snapshot
+from p2plb.instance import Instance
+from p2plb.observe.events import Observer, ViewChanged, emit
+
+logger = logging.getLogger("p2plb")
+
+ASKS = 3
+"""How often the strategy is asked for a node that is not to be avoided (go-zero draws three times as well)."""
+
+
+class Balancer:
+    """The nodes of one service and the view in force. `update` runs on one thread at a time, all else on any."""
+
+    def __init__(
+        self,
+        service: str,
+        strategy: Strategy,
+        *,
+        secure: bool = False,
+        only: Callable[[Instance], bool] | None = None,
+        start_timeout: float = 3.0,
+        observers: Iterable[Observer] = (),
+        rng: random.Random | None = None,
+    ) -> None:
+        self.service = service
+        self.view: View | None = None
+        self.gate = Gate()
+        self.ejections = Ejections()
+        self.rng = rng or random.Random()
+        self._strategy = strategy
+        self._secure = secure
+        self._only = only
+        self._start_timeout = start_timeout
+        self._observers = observers
+        self._nodes: dict[tuple[str, str], Node] = {}
+        self._update_lock = threading.Lock()
+        self._patience_ends: float | None = None
+
+    # --- the registry's side -----------------------------------------------------------------------------------
+
+    def update(self, snapshot: Snapshot) -> tuple[Node, ...]:
+        """Put a snapshot in force and return the nodes that have left: what they hold open may be closed."""
+        with self._update_lock:
+            usable, left_out = select(snapshot.instances, secure=self._secure, only=self._only)
+            before = self._nodes
+            nodes = {(i.id, i.url): self._node(i) for i in usable}
+            members = tuple(nodes.values())
+            pick = self._picker(members)
+            self._nodes = nodes
+            self.view = View(snapshot, members, frozenset(members), pick, left_out)
+            gone = tuple(node for key, node in before.items() if key not in nodes)
+            for node in gone:  # after the view is published: who claims now and finds it retired picks again
+                node.retired = True
+        self.gate.open()
+        if self._observers:
+            self._tell(snapshot, before.values(), members)
+        return gone
+
+    def _node(self, instance: Instance) -> Node:
+        node = self._nodes.get((instance.id, instance.url))
+        if node is None:
+            return Node(instance)
+        node.instance = instance
+        return node
+
+    def _picker(self, nodes: tuple[Node, ...]) -> Picker:
+        if nodes:
+            try:
+                return self._strategy(nodes)
+            except Exception:
+                logger.exception("strategy of service %s failed; its nodes are picked at random", self.service)
+        return lambda _call: self.rng.choice(nodes)
+
+    def _tell(self, snapshot: Snapshot, before: Iterable[Node], now: Iterable[Node]) -> None:
+        old, new = {n.instance.id for n in before}, {n.instance.id for n in now}
+        event = ViewChanged(
+            self.service, snapshot.revision, tuple(sorted(new - old)), tuple(sorted(old - new)), len(new)
+        )
+        emit(self._observers, event)
+
+    # --- the callers' side -------------------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        """Whether the registry has answered for this service."""
+        return self.view is not None
+
+    def patience(self, now: float) -> float:
+        """Return how long a call may still wait for the first view: all calls share one wait of `start_timeout`."""
+        if self._patience_ends is None:
+            self._patience_ends = now + self._start_timeout
+        return self._patience_ends - now
+
+    def claim(self, call: Call, now: float) -> Node | None:
+        """Pick a node for the call and claim it; None if there is none at all."""
+        ejected = self.ejections.avoid(now)
+        call.avoid = ejected | call.tried if call.tried else ejected
+        while (view := self.view) is not None and view.nodes:
+            node = self._pick(view, call)
+            call.hold(node, node.claim())
+            if not node.retired:
+                return node
+        return None
+
+    def untried(self, call: Call) -> bool:
+        """Whether a node is in force that the call has not tried."""
+        return self.view is not None and any(node not in call.tried for node in self.view.nodes)
+
+    def others(self, call: Call, now: float) -> bool:
+        """Whether a node is in force that the call has not tried and that is not ejected."""
+        avoid = self.ejections.avoid(now)
+        return self.view is not None and any(n not in call.tried and n not in avoid for n in self.view.nodes)
+
+    def _pick(self, view: View, call: Call) -> Node:
+        first = node = self._ask(view, call)
+        if not call.avoid:
+            return node
+        for _ in range(ASKS - 1):
+            if node not in call.avoid:
+                return node
+            node = self._ask(view, call)
+        return node if node not in call.avoid else self._last_look(view, call, first)
+
+    def _last_look(self, view: View, call: Call, first: Node) -> Node:
+        rest = [n for n in view.nodes if n not in call.avoid] or [n for n in view.nodes if n not in call.tried]
+        return first if not rest or first in rest else self.rng.choice(rest)
+
+    def _ask(self, view: View, call: Call) -> Node:
+        try:
+            node = view.pick(call)
+            if node in view.members:
+                return node
+            logger.error("strategy of service %s picked %r, which is not one of its nodes", self.service, node)
+        except Exception:
+            logger.exception("picker of service %s failed; a node is picked at random", self.service)
+        return self.rng.choice(view.nodes)

@@ -1,0 +1,1 @@
+"""Strategies: functions from nodes to a picker. One file a family."""

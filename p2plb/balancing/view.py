@@ -1,0 +1,61 @@
+"""A view: the nodes in force and their picker, published with one assignment and never changed.
+
+`select` says which instances of a snapshot are in force, and why the others are not.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from p2plb.balancing.call import Call
+from p2plb.balancing.node import Node
+from p2plb.discovery.snapshot import Snapshot
+from p2plb.instance import Instance
+
+Picker = Callable[[Call], Node]
+"""Returns the node for a call. Runs in many threads at once, must not block, and returns one of its nodes."""
+
+Strategy = Callable[[Sequence[Node]], Picker]
+"""Returns a picker for the nodes, never empty, in the order of their ids. Runs off the callers' threads, once a view,
+and may take milliseconds."""
+
+LeftOut = tuple[tuple[Instance, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Nodes and picker in force for one service, made from one snapshot."""
+
+    snapshot: Snapshot
+    nodes: tuple[Node, ...]
+    members: frozenset[Node]
+    pick: Picker
+    left_out: LeftOut = ()
+
+
+def select(
+    instances: Sequence[Instance], *, secure: bool = False, only: Callable[[Instance], bool] | None = None
+) -> tuple[tuple[Instance, ...], LeftOut]:
+    """Return the instances that calls may go to, and those left out, each with the reason.
+
+    Up before draining, the lowest priority number first, weight 0 only if all have it. With `secure` an instance that
+    is recorded as plain http is never dialled.
+    """
+    left_out: list[tuple[Instance, str]] = []
+
+    def keep(found: list[Instance], test: Callable[[Instance], bool], reason: str) -> list[Instance]:
+        left_out.extend((i, reason) for i in found if not test(i))
+        return [i for i in found if test(i)]
+
+    found = list(instances)
+    if secure:
+        found = keep(found, lambda i: i.scheme == "https", "https was asked and its record says http")
+    if only is not None:
+        found = keep(found, only, "only= leaves it out")
+    if any(i.state == "up" for i in found):
+        found = keep(found, lambda i: i.state == "up", "draining")
+    if found:
+        first = min(i.priority for i in found)
+        found = keep(found, lambda i: i.priority == first, f"priority {first} is served first")
+    if any(i.weight > 0 for i in found):
+        found = keep(found, lambda i: i.weight > 0, "weight 0")
+    return tuple(found), tuple(left_out)

@@ -1,0 +1,31 @@
+"""The text of `NoInstances`: what was looked for, where, how old, and who was passed over and why."""
+
+import difflib
+
+from p2plb.balancing.balancer import Balancer
+from p2plb.discovery.registry import RegistryStatus
+
+SHOWN = 5
+
+
+def explain(balancer: Balancer, status: RegistryStatus, now: float) -> str:
+    """Return why nobody can serve a call of this balancer's service."""
+    view = balancer.view
+    if view is None:
+        why = status.error or "it has not answered yet"
+        return f"no instance of service {balancer.service!r}: nothing is known from {status.url} so far ({why})"
+    text = f"no instance of service {balancer.service!r} in {status.url} at revision {view.snapshot.revision}"
+    if status.age is not None:
+        text += f", {status.age:.1f} s old"
+    if status.error is not None and not status.connected:
+        text += f" (the registry is away: {status.error})"
+    passed = [f"{i.id} at {i.url}: {reason}" for i, reason in view.left_out]
+    passed += [f"{n.id} at {n.instance.url}: {e.reason}" for n, e in balancer.ejections.reasons(now).items()]
+    if passed:
+        more = f"; and {len(passed) - SHOWN} more" if len(passed) > SHOWN else ""
+        text += "; passed over: " + "; ".join(passed[:SHOWN]) + more
+    elif near := difflib.get_close_matches(balancer.service, status.names, n=3, cutoff=0.5):
+        text += "; did you mean " + " or ".join(repr(name) for name in near) + "?"
+    elif status.names:
+        text += "; it knows " + ", ".join(status.names[:SHOWN])
+    return text

@@ -1,0 +1,58 @@
+"""Arguments of clients and transports that mean the same to all four: TLS contexts, limits, and what is refused."""
+
+import os
+import ssl
+from typing import Any, Final
+
+import httpx
+
+REFUSED: Final = {
+    "uds": "instances are reached over TCP: give plain httpx transports that need uds= in mounts=",
+    "retries": "use policy=Policy(retry=Retry(attempts=…)), which tries another instance",
+}
+_default_contexts: dict[tuple[Any, ...], ssl.SSLContext] = {}
+
+
+class Context:
+    """The TLS context of a client, made when it is first needed.
+
+    One for each (verify, cert, http1, http2): httpcore writes the protocols to offer into it at each connection. The
+    default one is shared by the process, because making one takes longer than many a call.
+    """
+
+    def __init__(
+        self, verify: ssl.SSLContext | str | bool, cert: Any, *, trust_env: bool, http: tuple[bool, bool]
+    ) -> None:
+        self._arguments = {"verify": verify, "cert": cert, "trust_env": trust_env}
+        self._http = http
+        self._made: ssl.SSLContext | None = None
+
+    def __call__(self) -> ssl.SSLContext:
+        """Return the context."""
+        if self._made is None:
+            self._made = self._shared() if self._is_default() else httpx.create_ssl_context(**self._arguments)
+        return self._made
+
+    def _is_default(self) -> bool:
+        return self._arguments["verify"] is True and self._arguments["cert"] is None
+
+    def _shared(self) -> ssl.SSLContext:
+        trust_env = self._arguments["trust_env"]
+        files = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")) if trust_env else ()
+        key = (self._http, trust_env, files)
+        if key not in _default_contexts:
+            _default_contexts[key] = httpx.create_ssl_context(**self._arguments)
+        return _default_contexts[key]
+
+
+def bounds(limits: httpx.Limits | None) -> dict[str, Any]:
+    """Return what limits say of idle lanes."""
+    if limits is None:
+        return {}
+    return {"expiry": limits.keepalive_expiry, "keep": limits.max_keepalive_connections}
+
+
+def refuse(unknown: dict[str, Any]) -> None:
+    """Raise `TypeError` for arguments that we don't have, and say what to use instead."""
+    for name in unknown:
+        raise TypeError(f"{name}= is not an argument here" + (f": {REFUSED[name]}" if name in REFUSED else ""))

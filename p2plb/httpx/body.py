@@ -1,0 +1,124 @@
+"""The body of an answer: gives the lane back and releases the call when it is closed, once, however it ends."""
+
+import contextlib
+import time
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+import httpx
+
+from p2plb.httpx.family import understand
+
+DISPOSED: Final = 64 * 1024
+DISPOSE_SECONDS: Final = 0.25
+"""How much of an answer that nobody wants is read, and for how long, so that its connection can be used again."""
+
+
+class _Body:
+    """What both twins have in common: the lane, and `done` to be called when all is over."""
+
+    def __init__(self, stream: Any, lane: Any, lanes: Any, request: httpx.Request, done: Callable[[], None]) -> None:
+        self.done = done
+        self._lane = lane
+        self._lanes = lanes
+        self._stream = stream
+        self._request = request
+        self._complete = False
+        self._closed = False
+
+    def _mapped(self, error: Exception) -> Exception:
+        found = understand(error, self._request)
+        return error if found is None else found[0]
+
+    def _lost(self) -> None:
+        if not self._closed:
+            warnings.warn(f"the answer to {self._request!r} was never closed", ResourceWarning, stacklevel=3)
+            self._closed = True
+            self._lane.abort()
+            self.done()
+
+
+class Body(_Body, httpx.SyncByteStream):
+    """The body of an answer in blocking code."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._stream
+        except Exception as error:
+            mapped = self._mapped(error)
+            raise mapped from (None if mapped is error else error)
+        self._complete = True
+
+    def close(self) -> None:
+        """Give the lane back, or close it if the body was not read to its end."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if hasattr(self._stream, "close"):
+                self._stream.close()
+            self._lanes.give_back(self._lane, complete=self._complete)
+        except BaseException:
+            self._lane.close()
+            raise
+        finally:
+            self.done()
+
+    def dispose(self) -> None:
+        """Read the rest if it is short, and close."""
+        self._lane.limit(time.monotonic() + DISPOSE_SECONDS)
+        size = 0
+        with contextlib.suppress(httpx.TransportError), contextlib.closing(self):
+            for chunk in self:
+                size += len(chunk)
+                if size > DISPOSED:
+                    break
+
+    def __del__(self) -> None:
+        self._lost()
+
+
+class AsyncBody(_Body, httpx.AsyncByteStream):
+    """The body of an answer on asyncio or trio."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                yield chunk
+        except Exception as error:
+            mapped = self._mapped(error)
+            raise mapped from (None if mapped is error else error)
+        self._complete = True
+
+    async def aclose(self) -> None:
+        """Give the lane back, or close it if the body was not read to its end."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if hasattr(self._stream, "aclose"):
+                await self._stream.aclose()
+            await self._lanes.give_back(self._lane, complete=self._complete)
+        except BaseException:
+            self._lane.abort()
+            await self._lane.aclose()
+            raise
+        finally:
+            self.done()
+
+    async def dispose(self) -> None:
+        """Read the rest if it is short, and close."""
+        self._lane.limit(time.monotonic() + DISPOSE_SECONDS)
+        size = 0
+        try:
+            with contextlib.suppress(httpx.TransportError):
+                async for chunk in self:
+                    size += len(chunk)
+                    if size > DISPOSED:
+                        break
+        finally:
+            await self.aclose()
+
+    def __del__(self) -> None:
+        self._lost()

@@ -1,0 +1,164 @@
+"""The clients of the httpx family: httpx's own, with one switch in front of the transports that httpx made itself.
+
+httpx wires itself first (proxies of the environment, mounts, `transport=`). Where its choice for a URL is a transport
+that it made itself, the route decides between an instance and that transport; what a user or a mock put there wins.
+"""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from p2plb.discovery.registry import Registry
+from p2plb.httpx.arguments import REFUSED
+from p2plb.httpx.transport import AsyncTransport, Transport
+from p2plb.observe.stats import Stats
+
+OURS: Final = frozenset(
+    {
+        "strategy",
+        "policy",
+        "services",
+        "route",
+        "observers",
+        "inner",
+        "start_timeout",
+        "local_address",
+        "socket_options",
+    }
+    | set(REFUSED)
+)
+BOTH: Final = frozenset({"verify", "cert", "trust_env", "http1", "http2", "limits"})
+
+
+class Client(httpx.Client):
+    """An `httpx.Client` whose calls to services go straight to an instance: `client.get("http://users/42")`.
+
+    `registry` is a URL (`etcd://h1:2379,h2:2379/prefix`, `memory://`, `static://users=10.0.0.7:80,10.0.0.8:80`) or a
+    Registry; without one `P2PLB_REGISTRY` names it, and without that it is `etcd://127.0.0.1:2379`. `policy` says how
+    calls go, `services` gives single services policies of their own, `strategy` is the short form of
+    `policy=Policy(strategy=…)`. `route` says which requests are for a service (by default: hosts of one label without a
+    port, and the names in `services`). `observers` get events, `inner` makes another transport for each instance.
+    The first call waits up to `start_timeout` seconds for the registry. `limits` count over all instances; without
+    them idle connections are bounded by age. All other arguments are httpx's and are really used; `proxy` concerns
+    plain hosts only. Any thread may use it.
+
+    Calls raise httpx's own errors, and `NoInstances` (also a `ConnectError`) if nobody can serve one.
+    """
+
+    def __init__(self, registry: Registry | str | None = None, **options: Any) -> None:
+        ours, httpx_options, tls = _split(options)
+        self._peers = Transport(registry, **ours, **tls)
+        super().__init__(**httpx_options, **self._peers.client_arguments())
+        made = _made_by_httpx(self._transport, self._mounts.values(), httpx_options)
+        self._switches = {id(one): _Switch(self._peers, one) for one in made}
+
+    def _transport_for_url(self, url: httpx.URL) -> httpx.BaseTransport:
+        chosen = super()._transport_for_url(url)
+        return self._switches.get(id(chosen), chosen)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry in use."""
+        return self._peers.registry
+
+    def stats(self) -> Stats:
+        """Return how the registry, the services and their nodes are doing: frozen dataclasses, ready for JSON."""
+        return self._peers.stats()
+
+    def close(self) -> None:
+        """Close the client and give the registry up."""
+        super().close()
+        self._peers.close()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
+        self._peers.close()
+
+
+class AsyncClient(httpx.AsyncClient):
+    """The same as `Client` for asyncio and trio: an `httpx.AsyncClient`."""
+
+    def __init__(self, registry: Registry | str | None = None, **options: Any) -> None:
+        ours, httpx_options, tls = _split(options)
+        self._peers = AsyncTransport(registry, **ours, **tls)
+        super().__init__(**httpx_options, **self._peers.client_arguments())
+        made = _made_by_httpx(self._transport, self._mounts.values(), httpx_options)
+        self._switches = {id(one): _AsyncSwitch(self._peers, one) for one in made}
+
+    def _transport_for_url(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        chosen = super()._transport_for_url(url)
+        return self._switches.get(id(chosen), chosen)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry in use."""
+        return self._peers.registry
+
+    def stats(self) -> Stats:
+        """Return how the registry, the services and their nodes are doing: frozen dataclasses, ready for JSON."""
+        return self._peers.stats()
+
+    async def aclose(self) -> None:
+        """Close the client and give the registry up."""
+        await super().aclose()
+        await self._peers.aclose()
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await super().__aexit__(exc_type, exc_value, traceback)
+        await self._peers.aclose()
+
+
+class _Switch(httpx.BaseTransport):
+    """Instances for what is routed, httpx's own transport for the rest."""
+
+    def __init__(self, peers: Transport, plain: httpx.BaseTransport) -> None:
+        self._peers = peers
+        self._plain = plain
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        one = self._peers if self._peers.routes(request) else self._plain
+        return one.handle_request(request)
+
+
+class _AsyncSwitch(httpx.AsyncBaseTransport):
+    """Instances for what is routed, httpx's own transport for the rest."""
+
+    def __init__(self, peers: AsyncTransport, plain: httpx.AsyncBaseTransport) -> None:
+        self._peers = peers
+        self._plain = plain
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        one = self._peers if self._peers.routes(request) else self._plain
+        return await one.handle_async_request(request)
+
+
+def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the arguments that are ours, httpx's, and those that both use."""
+    ours = {name: options[name] for name in options if name in OURS}
+    both = {name: options[name] for name in options if name in BOTH}
+    return ours, {name: options[name] for name in options if name not in OURS | BOTH}, both
+
+
+def _made_by_httpx(transport: Any, mounts: Iterable[Any], given: dict[str, Any]) -> list[Any]:
+    users = {id(one) for one in (given.get("transport"), *(given.get("mounts") or {}).values())}
+    return [one for one in (transport, *mounts) if one is not None and id(one) not in users]

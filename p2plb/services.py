@@ -1,0 +1,158 @@
+"""The services that a client calls: where the control plane's registry and the data plane's balancers are joined.
+
+Each service has a balancer and a watch, made at its first call and dropped after an idle time (the registry keeps the
+last snapshot). The hot way in, `balancer()`, is a look into a dict.
+"""
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+
+from p2plb.balancing.balancer import Balancer
+from p2plb.balancing.policy import Policy
+from p2plb.discovery import shared
+from p2plb.discovery.registry import Registry, Watch
+from p2plb.discovery.snapshot import Snapshot
+from p2plb.explain import explain
+from p2plb.observe.events import Observer
+from p2plb.observe.stats import ServiceStats, Stats, service_stats
+
+MAX_SERVICES = 1024
+IDLE = 300.0
+"""Seconds after the last call after which a service's view and watch are dropped."""
+
+ServiceKey = tuple[str, bool]
+"""Name, and whether https was asked: a call that asked for it must never meet a node that is recorded without."""
+
+
+class _Service:
+    """One balancer with its watch."""
+
+    __slots__ = ("__weakref__", "balancer", "used", "watch")
+
+    def __init__(self, balancer: Balancer, used: float) -> None:
+        self.balancer = balancer
+        self.used = used
+        self.watch: Watch | None = None
+
+
+class Services:
+    """Balancers by service, over one registry. Any thread may call."""
+
+    def __init__(
+        self,
+        source: Registry | str | None,
+        default: Policy,
+        policies: Mapping[str, Policy],
+        *,
+        start_timeout: float,
+        observers: Iterable[Observer] = (),
+        on_gone: Callable[[], object] = lambda: None,
+        idle: float = IDLE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
+        self._source = source
+        self._default = default
+        self._policies = dict(policies)
+        self._start_timeout = start_timeout
+        self._observers = observers
+        self._on_gone = on_gone
+        self._idle = idle
+        self._hold: shared.Hold | None = shared.hold(source)  # a wrong URL is an error here, at construction
+        self._services: dict[ServiceKey, _Service] = {}
+        self._lock = threading.Lock()
+        self._sweep_at = clock() + idle
+
+    @property
+    def registry(self) -> Registry:
+        """The registry in use."""
+        if self._hold is None:
+            self._hold = shared.hold(self._source)
+        return self._hold.registry
+
+    def policy(self, service: str) -> Policy:
+        """Return the policy of a service."""
+        return self._policies.get(service, self._default)
+
+    def balancer(self, service: str, *, secure: bool, now: float) -> Balancer:
+        """Return the balancer of a service, watching it from now on."""
+        found = self._services.get((service, secure))
+        if found is None:
+            found = self._add((service, secure), now)
+        found.used = now
+        if now >= self._sweep_at:
+            self._sweep(now)
+        return found.balancer
+
+    def explain(self, balancer: Balancer) -> str:
+        """Say why nobody can serve a call: what was looked for, where, how old, who was passed over and why."""
+        return explain(balancer, self.registry.status(), self.clock())
+
+    def stats(self) -> Stats:
+        """Return the statistics of all services that were called lately."""
+        now = self.clock()
+        found: dict[str, ServiceStats] = {}
+        for (name, secure), service in list(self._services.items()):
+            shown = f"https://{name}" if secure and (name, False) in self._services else name
+            found[shown] = service_stats(service.balancer, now)
+        return Stats(self.registry.status(), found)
+
+    def close(self) -> None:
+        """End all watches and give the registry up; idempotent. A later call begins anew."""
+        with self._lock:
+            services, self._services = self._services, {}
+            hold, self._hold = self._hold, None
+        for service in services.values():
+            if service.watch is not None:
+                service.watch.close()
+        if hold is not None:
+            hold.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: begin anew, with the registry's last snapshots."""
+        self._lock = threading.Lock()
+        self._services = {}
+
+    def _add(self, key: ServiceKey, now: float) -> _Service:
+        with self._lock:
+            found = self._services.get(key)
+            if found is not None:
+                return found
+            policy = self.policy(key[0])
+            balancer = Balancer(
+                key[0],
+                policy.strategy,
+                secure=key[1],
+                only=policy.only,
+                start_timeout=self._start_timeout,
+                observers=self._observers,
+            )
+            service = _Service(balancer, now)
+            # The registry must not keep a client alive that its owner has dropped.
+            service.watch = self.registry.watch(key[0], _listener(weakref.ref(service), self._on_gone))
+            self._services = {**self._services, key: service}
+        if len(self._services) > MAX_SERVICES:
+            self._sweep(now)
+        return service
+
+    def _sweep(self, now: float) -> None:
+        with self._lock:
+            by_use = sorted(self._services.items(), key=lambda item: item[1].used, reverse=True)
+            kept = {key: one for key, one in by_use[:MAX_SERVICES] if now - one.used < self._idle}
+            dropped = [one for key, one in by_use if key not in kept]
+            self._services = kept
+            self._sweep_at = now + self._idle / 4
+        for service in dropped:
+            if service.watch is not None:
+                service.watch.close()
+
+
+def _listener(service: "weakref.ref[_Service]", on_gone: Callable[[], object]) -> Callable[[Snapshot], None]:
+    def listen(snapshot: Snapshot) -> None:
+        found = service()
+        if found is not None and found.balancer.update(snapshot):
+            on_gone()
+
+    return listen

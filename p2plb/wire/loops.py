@@ -1,0 +1,42 @@
+"""One thing for each running event loop: async lanes belong to the loop on which they were opened."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from p2plb.wire.network import running_trio
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """Makes one `T` for each event loop, forgotten with the loop."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._by_loop: weakref.WeakKeyDictionary[Any, T] = weakref.WeakKeyDictionary()
+
+    def here(self) -> T:
+        """Return the one of the loop that runs now."""
+        loop = running_loop()
+        found = self._by_loop.get(loop)
+        if found is None:
+            for other in [one for one in self._by_loop if getattr(one, "is_closed", bool)()]:
+                del self._by_loop[other]
+            found = self._by_loop[loop] = self._make()
+        return found
+
+    def all(self) -> list[T]:
+        """Return those of all loops."""
+        return list(self._by_loop.values())
+
+
+def running_loop() -> Any:
+    """Return asyncio's running loop, or what stands for trio's."""
+    if running_trio():
+        import trio  # noqa: PLC0415  it runs, so it is there
+
+        return trio.lowlevel.current_trio_token()
+    import asyncio  # noqa: PLC0415  heavy, and sync users need none of it
+
+    return asyncio.get_running_loop()
