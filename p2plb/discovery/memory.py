@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from p2plb import forks
 from p2plb.discovery import threads
 from p2plb.discovery.notifier import Notifier
 from p2plb.discovery.registry import Announcement, AnnouncementState, Listener, Registry, RegistryStatus, Watch
@@ -34,7 +35,7 @@ class MemoryRegistry(Registry):
         self._instances: dict[tuple[str, str], Instance] = {}
         self._announcements: set[_Announcement] = set()
         self._notifier = Notifier(url)
-        threads.remember_forks(self)
+        forks.watch(self)
 
     def put(self, instance: Instance) -> None:
         """Record an instance, in place of the one with its service and id."""

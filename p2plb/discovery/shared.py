@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2plb.discovery import threads, urls
+from p2plb import forks
+from p2plb.discovery import urls
 from p2plb.discovery.registry import Registry
 
 LINGER: Final = 60.0
@@ -79,7 +80,7 @@ class Table:
 
 
 _table = Table()
-threads.remember_forks(_table)
+forks.watch(_table)
 
 
 def hold(source: Registry | str | None = None) -> Hold:

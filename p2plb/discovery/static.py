@@ -5,16 +5,16 @@ It learns nothing and takes no registrations; who of the list is alive is the ba
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Never
+from typing import Any, Final, Never
 
-from p2plb.discovery import threads
+from p2plb import forks
 from p2plb.discovery.notifier import Notifier
 from p2plb.discovery.registry import AnnouncementState, Listener, Registry, RegistryStatus, Watch
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.errors import RegistrationError
 from p2plb.instance import NAME, Instance, check_name, parse_origin
 
-_PARAMETERS: Final = {"weight": float, "priority": int, "zone": str}
+_PARAMETERS: Final[Mapping[str, Callable[[str], Any]]] = {"weight": float, "priority": int, "zone": str}
 
 
 class StaticRegistry(Registry):
@@ -29,7 +29,7 @@ class StaticRegistry(Registry):
         self.url = url
         self._notifier = Notifier(url)
         self._snapshots = {name: _snapshot(name, addresses) for name, addresses in services.items()}
-        threads.remember_forks(self)
+        forks.watch(self)
 
     def watch(self, service: str, listener: Listener) -> Watch:
         """Tell `listener` the list of `service` once; an empty one if it is not among the services."""
@@ -89,7 +89,7 @@ def _instance(service: str, address: str) -> Instance:
         raise ValueError(f"service {service}: {error}") from None
 
 
-def _parameter(text: str) -> tuple[str, float | str]:
+def _parameter(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     if name not in _PARAMETERS:
         raise ValueError(f"after an address may stand ;weight=2, ;priority=1 or ;zone=a, not ;{text}")

@@ -1,26 +1,17 @@
-"""What the registries' threads have in common: how they start, how they end, and what a forked child makes anew."""
+"""What the registries' threads have in common: how they start, how they end, and what a fork may leave torn.
+
+They are daemons, so that the interpreter can end while they wait for etcd. It knows nothing of what they do.
+"""
 
 import contextlib
-import os
 import threading
-import weakref
 from collections.abc import Callable, MutableMapping
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from p2plb.errors import DiscoveryError
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-
-
-class Forked(Protocol):
-    """What has threads, locks or sockets that a forked child must not share."""
-
-    def after_fork(self) -> None:
-        """In the child: drop references, make locks anew; close nothing, send nothing, start nothing."""
-
-
-_alive: weakref.WeakSet[Forked] = weakref.WeakSet()
 
 
 def start(target: Callable[[], None], name: str) -> threading.Thread:
@@ -48,17 +39,3 @@ def survivors(cache: MutableMapping[Key, Value]) -> dict[Key, Value]:
         with contextlib.suppress(KeyError):
             kept[key] = cache[key]
     return kept
-
-
-def remember_forks(owner: Forked) -> None:
-    """Call `owner.after_fork()` in every child that is forked while `owner` lives."""
-    _alive.add(owner)
-
-
-def _in_child() -> None:
-    for owner in tuple(_alive):
-        owner.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)

@@ -34,7 +34,7 @@ _LATER: Final = {
 _ETCD: Final = re.compile(
     r"(?:(?P<user>[^@]*)@)?(?P<hosts>[^/?#@]*)(?P<prefix>/[^?#@]*)?(?:\?(?P<query>[^#@]*))?", re.DOTALL
 )
-_HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>.*))?", re.DOTALL)
+_HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>.*))?", re.DOTALL)
 _PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._-]{1,128}){1,8}")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{0,128}")
 

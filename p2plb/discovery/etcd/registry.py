@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from p2plb.discovery import threads
+from p2plb import forks
 from p2plb.discovery.etcd import records
 from p2plb.discovery.etcd.driver import Driver, DriverError
 from p2plb.discovery.etcd.leases import LeaseKeeper
@@ -61,7 +61,7 @@ class EtcdRegistry(Registry):
             clock=clock,
             rng=rng or random.Random(),
         )
-        threads.remember_forks(self)
+        forks.watch(self)
 
     def watch(self, service: str, listener: Listener) -> Watch:
         """Tell `listener` the last good snapshot of `service`, if any, and each newer one; returns at once."""
