@@ -170,14 +170,23 @@ def secured(*, client_certificates: bool = False) -> Iterator[tuple[Etcd, dict[s
 
 
 def encode(text: str) -> str:
-    """Encode as the gateway wants bytes."""
-    return base64.b64encode(text.encode()).decode()
+    """Encode a text as the gateway wants bytes."""
+    return raw_encode(text.encode())
 
 
 def below(prefix: str) -> dict[str, str]:
     """Return the fields that span a prefix."""
-    raw = prefix.encode()
-    return {"key": encode(prefix), "range_end": base64.b64encode(raw[:-1] + bytes([raw[-1] + 1])).decode()}
+    return raw_below(prefix.encode())
+
+
+def raw_encode(raw: bytes) -> str:
+    """Encode bytes as the gateway wants them."""
+    return base64.b64encode(raw).decode()
+
+
+def raw_below(prefix: bytes) -> dict[str, str]:
+    """Return the fields that span a prefix."""
+    return {"key": raw_encode(prefix), "range_end": raw_encode(prefix[:-1] + bytes([prefix[-1] + 1]))}
 
 
 def revision(answer: dict[str, Any]) -> int:

@@ -1,0 +1,98 @@
+"""What etcd's refusals mean: from gRPC codes, texts and, only where there is neither, HTTP statuses to `DriverError`s.
+
+Pure. Versions differ in shape and status (`lease already exists` is 412 on 3.4 and 400 on 3.5), codes and texts agree.
+"""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from p2plb.discovery.etcd.driver import Compacted, Denied, DriverError, LeaseGone, Rejected, Unavailable
+
+_LONGEST: Final = 300  # characters of a text from the network that go into an error
+
+
+class TokenRefused(Denied):
+    """The token is missing, unknown or out of date: worth one more login, if there is a user to log in."""
+
+
+class LeaseExists(Rejected):
+    """The lease to be granted lives already."""
+
+
+class AuthenticationOff(Rejected):
+    """There is nothing to log in to: this etcd asks nobody for a password."""
+
+
+class TooLarge(Rejected):
+    """The answer is larger than we accept."""
+
+
+# Texts come first: etcd uses one code for quite different things.
+_TEXTS: Final[tuple[tuple[str, type[DriverError]], ...]] = (
+    ("requested lease not found", LeaseGone),
+    ("lease already exists", LeaseExists),
+    ("revision has been compacted", Compacted),
+    ("invalid auth token", TokenRefused),
+    ("user name is empty", TokenRefused),
+    ("revision of auth store is old", TokenRefused),
+    ("authentication is not enabled", AuthenticationOff),
+    ("invalid user ID or password", Denied),
+    ("permission denied", Denied),
+    ("CommonName of client", Denied),  # a client certificate with a name, which the gateway can't pass on
+    ("larger than max", Rejected),
+)
+_CODES: Final[dict[object, type[DriverError]]] = {
+    3: Rejected,  # INVALID_ARGUMENT
+    5: Rejected,  # NOT_FOUND
+    7: Denied,  # PERMISSION_DENIED
+    12: Rejected,  # UNIMPLEMENTED
+    16: TokenRefused,  # UNAUTHENTICATED
+}
+_STATUSES: Final[dict[int, type[DriverError]]] = {
+    HTTPStatus.UNAUTHORIZED: Denied,
+    HTTPStatus.FORBIDDEN: Denied,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Rejected,
+}
+
+
+def from_answer(where: str, status: int, content: bytes) -> DriverError:
+    """Return what an answer other than 200 means: JSON of any version, or the plain text of whoever stands between."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, dict) and ("code" in document or "error" in document):
+        return from_document(where, document)
+    if status == HTTPStatus.NOT_FOUND:
+        return Rejected(f"{where} has no JSON gateway: it takes etcd 3.4 or newer, with --enable-grpc-gateway")
+    text = f"{where} answered {status}: {_clean(content.decode(errors='replace'))}"
+    return _make(_STATUSES.get(status, Unavailable), text)
+
+
+def from_document(where: str, document: Mapping[str, Any]) -> DriverError:
+    """Return what an error document means: flat after a single call, nested under `error` on a stream."""
+    nested = document.get("error")
+    error = nested if isinstance(nested, dict) else document
+    code = error.get("code", error.get("grpc_code"))
+    return _classify(where, code, str(error.get("message") or error.get("error") or f"error code {code}"))
+
+
+def from_refusal(where: str, reason: str) -> DriverError:
+    """Return what the reason of a canceled watch means."""
+    return _classify(where, None, reason or "the watch was canceled without a reason")
+
+
+def _classify(where: str, code: object, message: str) -> DriverError:
+    by_text = (kind for text, kind in _TEXTS if text in message)
+    kind = next(by_text, None) or _CODES.get(code if isinstance(code, int) else None, Unavailable)
+    return _make(kind, f"{where}: {_clean(message)}")
+
+
+def _make(kind: type[DriverError], text: str) -> DriverError:
+    return Unavailable(text, ambiguous=True) if kind is Unavailable else kind(text)
+
+
+def _clean(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text[:_LONGEST]).split())
