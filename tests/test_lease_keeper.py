@@ -201,6 +201,6 @@ def test_an_interpreter_that_ends_is_an_error_of_discovery(
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(DiscoveryError, match="no thread can be started to register in fake://etcd"):
+    with pytest.raises(DiscoveryError, match="the thread p2plb-lease fake://etcd can't be started"):
         keeper.announce(instance(), ttl=10, ready=lambda: True, on_state=lambda _state, _error: None)
     assert FAILED not in [each.state for each in keeper._announcements.values()]

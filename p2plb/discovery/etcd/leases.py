@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from p2plb.discovery import threads
 from p2plb.discovery.etcd import records
 from p2plb.discovery.etcd.announcement import EtcdAnnouncement, OnState
 from p2plb.discovery.etcd.driver import Closed, Driver, DriverError, Unavailable
 from p2plb.discovery.etcd.lease import Ask, Delete, Grant, Holder, Inspect, Keepalive, Lease, Publish, Revoke, Step
 from p2plb.discovery.etcd.publication import Publication, Timing
-from p2plb.errors import DiscoveryError, RegistrationError
+from p2plb.errors import RegistrationError
 from p2plb.instance import Instance
 
 logger = logging.getLogger("p2plb.discovery")
@@ -87,8 +88,7 @@ class LeaseKeeper:
             self._closed = True
             self._post(self._withdraw_all)
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(self._timing.farewell)
+        threads.join(thread, self._timing.farewell)
         self._stop()
 
     def after_fork(self) -> None:
@@ -112,13 +112,7 @@ class LeaseKeeper:
 
     def _ensure_thread(self) -> None:
         if self._thread is None:
-            name = f"p2plb-lease {self._driver.url}"
-            thread = threading.Thread(target=self._run, name=name, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                raise DiscoveryError(f"no thread can be started to register in {self._driver.url}: {error}") from error
-            self._thread = thread
+            self._thread = threads.start(self._run, f"p2plb-lease {self._driver.url}")
 
     def _add(self, announcement: EtcdAnnouncement, publication: Publication, ttl: int, now: float) -> None:
         if any(other.staying and other.key == publication.key for other in self._announcements):

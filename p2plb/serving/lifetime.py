@@ -1,0 +1,256 @@
+"""The life of one registration: entered, up, drained, left.
+
+The record is kept by the registry's own thread (`Registry.announce`); here is what happens around it, on the threads of
+whoever registers: starting returns at once, waiting is a choice, and leaving never takes long. It knows no kind of
+registry, and nothing of how a record is made.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Final, Self
+
+from p2plb import forks
+from p2plb.discovery import shared
+from p2plb.discovery.registry import Announcement, AnnouncementState, Registry
+from p2plb.errors import RegistrationError
+from p2plb.instance import Instance
+from p2plb.serving.readiness import Answering, warn_of_loopback
+from p2plb.serving.signals import Handover
+
+LEAVE_WITHIN: Final = 0.8
+"""Seconds to take the record out at the end; what could not be done by then is left to the TTL."""
+_LOOK_AGAIN: Final = 0.05
+_SETTLED: Final = (AnnouncementState.UP, AnnouncementState.FAILED, AnnouncementState.GONE)
+
+
+class Registration:
+    """One registration of this process: a context manager, sync and async, made by `p2plb.register`.
+
+    Entering, or `start`, begins; leaving, or `stop`, drains and takes the record out. Every method may be called from
+    any thread, and those that block have an async twin for asyncio and trio. A forked child has no part in it.
+    """
+
+    def __init__(
+        self,
+        complete: Callable[[Registry], Instance],
+        *,
+        registry: Registry | str | None,
+        ttl: float,
+        ready: Callable[[], bool] | None,
+        required: float | None,
+        drain_on: Iterable[int],
+        drain_grace: float,
+    ) -> None:
+        self._complete = complete
+        self._source = registry
+        self._ttl = ttl
+        self._ready = ready
+        self._required = required
+        self._grace = drain_grace
+        self._signals = Handover(drain_on, self._leave)
+        self._hold: shared.Hold | None = None
+        self._instance: Instance | None = None
+        self._announcement: Announcement | None = None
+        self._ended = self._drained = self._left = False
+        self._make_locks()
+        forks.watch(self)
+
+    @property
+    def state(self) -> AnnouncementState:
+        """Where the record stands: waiting (also before the start), retrying, up, failed or gone."""
+        if self._ended:
+            return AnnouncementState.GONE
+        return self._announcement.state if self._announcement else AnnouncementState.WAITING
+
+    @property
+    def error(self) -> Exception | None:
+        """What went wrong last, or None."""
+        return self._announcement.error if self._announcement else None
+
+    @property
+    def instance(self) -> Instance | None:
+        """The record as it is announced, None before the start."""
+        return self._instance
+
+    def start(self) -> Self:
+        """Begin to register and return at once; a second start changes nothing.
+
+        Raises `RegistrationError` if the registry takes no registrations or the own address can't be told, `ValueError`
+        for a wrong registry URL.
+        """
+        with self._lock:
+            if self._ended:
+                raise RuntimeError("a registration runs once: make a new one with p2plb.register")
+            if self._announcement is None:
+                self._announce()
+        self._wake_waiters()
+        return self
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the record stands in the registry and return whether it does.
+
+        Raises `RegistrationError` for what waiting can't heal: access denied, identity taken.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.state in _SETTLED, timeout)
+        if self.state is AnnouncementState.FAILED:
+            raise RegistrationError(f"{self._text()}: {self.error}") from self.error
+        return self.state is AnnouncementState.UP
+
+    def update(
+        self,
+        *,
+        weight: float | None = None,
+        zone: str | None = None,
+        priority: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change what is given, as soon as possible; returns at once. `ValueError` or `TypeError` for wrong values."""
+        changes = {"weight": weight, "zone": zone, "priority": priority, "metadata": metadata}
+        self._change({name: value for name, value in changes.items() if value is not None})
+
+    def drain(self) -> None:
+        """Tell clients to send no more calls, and return when the grace for those on their way is over.
+
+        The server should go on serving until then. Draining twice waits once; nobody waits for a record that does not
+        stand in the registry.
+        """
+        with self._leaving:
+            if not self._drained and self.state is AnnouncementState.UP:
+                self._change({"state": "draining"})
+                time.sleep(self._grace)
+            self._drained = True
+
+    def stop(self) -> None:
+        """Drain, take the record out, and let the registry go; idempotent.
+
+        Takes the grace and at most about a second more, also if the registry can't be reached.
+        """
+        self._signals.uninstall()
+        try:
+            self._leave()
+        finally:
+            self._ended = True
+            hold, self._hold = self._hold, None
+            if hold is not None:
+                hold.close()
+            self._wake_waiters()
+
+    close = stop
+
+    async def wait_async(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  the twin of `wait`
+        """Wait as `wait` does, without blocking the event loop."""
+        import anyio  # noqa: PLC0415  only async programs need to load it
+
+        with anyio.move_on_after(timeout):
+            while self.state not in _SETTLED:  # noqa: ASYNC110  another thread settles it, on no event loop
+                await anyio.sleep(_LOOK_AGAIN)
+        return self.wait(0)
+
+    async def drain_async(self) -> None:
+        """Drain as `drain` does, without blocking the event loop."""
+        await _in_thread(self.drain)
+
+    async def stop_async(self) -> None:
+        """Stop as `stop` does, without blocking the event loop; a cancellation does not cut it short."""
+        self._signals.uninstall()
+        await _in_thread(self.stop)
+
+    def __enter__(self) -> Self:
+        self._signals.install()
+        try:
+            self.start()
+            self._check_required(self._required is None or self.wait(self._required))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        self._signals.install()
+        try:
+            await _in_thread(self.start)
+            self._check_required(self._required is None or await self.wait_async(self._required))
+        except BaseException:
+            await self.stop_async()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop_async()
+
+    def after_fork(self) -> None:
+        """In a forked child: if it was started, the parent alone is registered."""
+        if self._announcement is not None:
+            self._ended = self._drained = self._left = True
+            self._announcement = self._hold = None
+        self._signals.after_fork()
+        self._make_locks()
+
+    def _make_locks(self) -> None:
+        self._lock = threading.Lock()
+        self._leaving = threading.RLock()
+        self._changed = threading.Condition()
+
+    def _announce(self) -> None:
+        hold = shared.hold(self._source)
+        try:
+            registry = hold.registry
+            self._instance = instance = self._complete(registry)
+            warn_of_loopback(instance, registry.url)
+            ready = self._ready or Answering(instance.host, instance.port)
+            self._announcement = registry.announce(instance, ttl=self._ttl, ready=ready, on_state=self._told)
+        except BaseException:
+            hold.close()
+            raise
+        self._hold = hold
+
+    def _change(self, changes: Mapping[str, Any]) -> None:
+        with self._lock:
+            if self._instance is None or self._announcement is None:
+                raise RuntimeError("the registration was not started")
+            instance = replace(self._instance, **changes)
+            self._announcement.update(instance)
+            self._instance = instance
+
+    def _leave(self) -> None:
+        with self._leaving:
+            try:
+                self.drain()
+            finally:
+                if self._announcement is not None and not self._left:
+                    self._announcement.withdraw(LEAVE_WITHIN)
+                self._left = True
+
+    def _told(self, _state: AnnouncementState, _error: Exception | None) -> None:
+        self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _check_required(self, up: bool) -> None:
+        if not up:
+            raise RegistrationError(f"{self._text()} within {self._required:g} s ({self.state}: {self.error})")
+
+    def _text(self) -> str:
+        who, where = self._instance, self._hold.registry.url if self._hold else "the registry"
+        return f"{who.service}/{who.id} ({who.url}) was not registered in {where}" if who else "it was not started"
+
+
+async def _in_thread(function: Callable[[], object]) -> None:
+    """Run something bounded off the event loop; a cancellation waits for its end."""
+    import anyio.to_thread  # noqa: PLC0415  only async programs need to load it
+
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(function)

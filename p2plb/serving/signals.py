@@ -1,0 +1,85 @@
+"""Does something lengthy when a signal comes, then hands the signal on to whoever had it before.
+
+A handler runs between two bytecodes of the main thread, in the middle of whatever that was doing, perhaps holding a
+lock. So the handler only puts the signal into a queue made for this (`SimpleQueue.put` is reentrant); a thread that was
+started beforehand does the work and then sends the signal once more. It knows nothing of registrations.
+"""
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+
+class Handover:
+    """Runs `work` at the first of some signals, on a thread of its own, and hands that signal on afterwards.
+
+    "On" is the handler that was in force at `install`: a callable is called, the default action is carried out (a
+    process that SIGTERM would have ended dies of SIGTERM), an ignored signal stays ignored. What comes while `work`
+    runs is absorbed. In a forked child each signal is handed on at once.
+    """
+
+    def __init__(self, signals: Iterable[int], work: Callable[[], None]) -> None:
+        self.signals = tuple(_catchable(number) for number in signals)
+        self._work = work
+        self._previous: dict[signal.Signals, Any] = {}
+        self._inbox: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._transparent = False
+
+    def install(self) -> None:
+        """Take the signals over; `ValueError` outside the main thread, where Python can't."""
+        if not self.signals:
+            return
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError("signals can be handled in the main thread only: enter there, or drain without drain_on")
+        threading.Thread(target=self._wait, name="p2plb-drain", daemon=True).start()
+        for number in self.signals:
+            self._previous[number] = signal.signal(number, self._received)
+
+    def uninstall(self) -> None:
+        """Give the signals back, where nobody has taken them over since; from another thread, let them through."""
+        self._transparent = True
+        self._inbox.put(None)
+        if threading.current_thread() is threading.main_thread():
+            for number, previous in self._previous.items():
+                if signal.getsignal(number) == self._received:
+                    signal.signal(number, previous)
+
+    def after_fork(self) -> None:
+        """In a forked child, where the thread does not exist: let the signals through."""
+        self._transparent = True
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if self._transparent:
+            self._hand_on(signal.Signals(number), frame)
+        else:
+            self._inbox.put(number)
+
+    def _wait(self) -> None:
+        number = self._inbox.get()
+        if number is None:
+            return
+        try:
+            self._work()
+        finally:
+            self._transparent = True
+            # To the main thread, so that it wakes up from whatever it waits for.
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    def _hand_on(self, number: signal.Signals, frame: FrameType | None) -> None:
+        previous = self._previous[number]
+        if callable(previous):
+            previous(number, frame)
+        elif previous == signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+def _catchable(number: int) -> signal.Signals:
+    caught = signal.Signals(number)
+    if caught in (signal.SIGKILL, signal.SIGSTOP):
+        raise ValueError(f"{caught.name} can't be caught: drain_on takes signals such as SIGTERM")
+    return caught

@@ -1,0 +1,342 @@
+"""The life of a registration: what it takes, where it starts, how it leaves; on registries without a network."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from p2plb.discovery.etcd.driver import Denied, Unavailable
+from p2plb.discovery.etcd.registry import EtcdRegistry
+from p2plb.discovery.memory import MemoryRegistry
+from p2plb.discovery.registry import AnnouncementState
+from p2plb.discovery.static import StaticRegistry
+from p2plb.errors import RegistrationError
+from p2plb.instance import Instance
+from p2plb.serving.registration import Registration, register
+from p2plb.testing.fake_etcd import FakeEtcd
+
+PATIENCE = 20.0
+UP, WAITING, GONE = AnnouncementState.UP, AnnouncementState.WAITING, AnnouncementState.GONE
+DOWN = Unavailable("etcd is down")
+
+
+def yes() -> bool:
+    return True
+
+
+@pytest.fixture(name="etcd")
+def _etcd() -> FakeEtcd:
+    return FakeEtcd()
+
+
+@pytest.fixture(name="registry")
+def _registry(etcd: FakeEtcd) -> Iterator[EtcdRegistry]:
+    with EtcdRegistry(etcd.driver(url="etcd://127.0.0.1:2379")) as registry:
+        yield registry
+
+
+def users(registry: EtcdRegistry, **settings: Any) -> Registration:
+    usual: dict[str, Any] = {"port": 8001, "ready": yes, "drain_grace": 0.01, "registry": registry}
+    return register("users", **(usual | settings))
+
+
+def stored(registry: EtcdRegistry) -> list[Instance]:
+    return [instance for snapshot in registry.list() for instance in snapshot.instances]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [
+        ({"port": 0}, ValueError, "port 0 lets the system choose: start the server first"),
+        ({"port": "8001"}, TypeError, "port is a whole number, not '8001'"),
+        ({"port": True}, TypeError, "port is a whole number, not True"),
+        ({"port": 70_000}, ValueError, "a port is from 1 to 65535, not 70000"),
+        ({}, ValueError, "give port, the one on which the server listens, or url"),
+        ({"host": "10.0.0.7"}, ValueError, "give port"),
+        ({"url": "http://10.0.0.7:1", "port": 1}, ValueError, "give url, or host and port, not both"),
+        ({"url": "http://10.0.0.7:1", "host": "h"}, ValueError, "give url, or host and port, not both"),
+        ({"url": "http://10.0.0.7:1/path"}, ValueError, "a url is an origin such as http://10.0.0.7:8001"),
+        ({"port": 1, "scheme": "ftp"}, ValueError, "a url is an origin"),
+        ({"port": 1, "service": "us/ers"}, ValueError, "a service name is 1 to 128 of the letters"),
+        ({"port": 1, "id": ""}, ValueError, "an instance id is 1 to 128 of the letters"),
+        ({"port": 1, "ttl": 1}, ValueError, "ttl is from 2 to 3600, not 1"),
+        ({"port": 1, "ttl": "10"}, TypeError, "ttl is a number"),
+        ({"port": 1, "weight": float("nan")}, ValueError, "weight is from 0 to 1000"),
+        (
+            {"port": 1, "metadata": {"a": "x" * 2_000_000}},
+            ValueError,
+            "metadata takes 2000008 bytes as JSON, more than",
+        ),
+        ({"port": 1, "metadata": {"a": object()}}, TypeError, "not JSON serializable"),
+        ({"port": 1, "drain_grace": -1}, ValueError, "drain_grace is from 0"),
+        ({"port": 1, "drain_on": (9,)}, ValueError, "SIGKILL can't be caught"),
+        ({"port": 1, "drain_on": (0,)}, ValueError, "0 is not a valid Signals"),
+    ],
+)
+def test_wrong_arguments_are_told_at_construction(settings: dict[str, Any], error: type[Exception], text: str) -> None:
+    """F57: what can never work is an error where it was written, and says what to write."""
+    with pytest.raises(error, match=text):
+        register(**{"service": "users"} | settings)
+
+
+def test_nothing_happens_before_entering(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
+    """A registration that is only made has no thread and asked nobody."""
+    before = threading.active_count()
+    registration = users(registry)
+    assert registration.state is WAITING
+    assert registration.instance is None
+    assert not registration.wait(0)
+    registration.stop()
+    assert threading.active_count() == before
+    assert not etcd.calls
+
+
+def test_entering_records_and_leaving_removes(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
+    """The record has what was given, what was guessed and what is known."""
+    with users(registry, zone="a", weight=2.0, metadata={"v": "7"}, keepalive=5.0, http=("1.1", "2")) as registration:
+        assert registration.wait(PATIENCE)
+        (instance,) = stored(registry)
+        assert instance == registration.instance
+        assert (instance.service, instance.url) == ("users", "http://127.0.0.1:8001")
+        assert (instance.zone, instance.weight, instance.metadata) == ("a", 2.0, {"v": "7"})
+        assert (instance.keepalive, instance.http) == (5.0, ("1.1", "2"))
+        assert instance.sdk.startswith("p2plb/")
+        assert abs((instance.started or 0) - time.time()) < 60
+    assert registration.state is GONE
+    assert not etcd.entries()
+    assert not etcd.leases
+
+
+def test_ids_are_random_and_made_at_the_start(registry: EtcdRegistry) -> None:
+    """Processes that are forked from one prepared registration do not share an id."""
+    with users(registry) as one, users(registry, port=8002) as other:
+        assert one.instance
+        assert other.instance
+        assert one.instance.id != other.instance.id
+    with users(registry, id="users-1") as named:
+        assert named.instance
+        assert named.instance.id == "users-1"
+
+
+def test_entering_waits_for_nothing(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
+    """F28: neither a server that is not up nor an etcd that is away keeps the program waiting."""
+    for method in ("grant", "keepalive", "publish", "revoke"):
+        etcd.fail(method, DOWN, times=None)
+    with users(registry, ready=lambda: False) as asleep, users(registry, port=8002) as cut_off:
+        assert not asleep.wait(0.1)
+        assert asleep.state is WAITING
+        assert not cut_off.wait(0.1)
+        etcd.heal()
+        assert cut_off.wait(PATIENCE)
+
+
+def test_draining_is_told_before_the_record_goes(registry: EtcdRegistry) -> None:
+    """F02, F24: a watcher sees `draining`, then, a grace later, that the instance is gone."""
+    seen: list[str] = []
+    empty = threading.Event()
+
+    def listen(snapshot: Any) -> None:
+        seen.extend(each.state for each in snapshot.instances)
+        if "draining" in seen and not snapshot.instances:
+            empty.set()
+
+    watch = registry.watch("users", listen)
+    with users(registry, drain_grace=0.2) as registration:
+        registration.wait(PATIENCE)
+    assert empty.wait(PATIENCE)
+    assert seen[-1] == "draining"
+    watch.close()
+
+
+def test_draining_twice_waits_once_and_keeps_the_record(registry: EtcdRegistry) -> None:
+    """`drain` returns after the grace; the record stays, marked, until the registration stops."""
+    with users(registry, drain_grace=0.3) as registration:
+        registration.wait(PATIENCE)
+        started = time.monotonic()
+        registration.drain()
+        registration.drain()
+        assert 0.3 <= time.monotonic() - started < 0.6 + PATIENCE / 4
+        assert [each.state for each in stored(registry)] == ["draining"]
+
+
+def test_who_never_was_up_drains_without_a_wait(registry: EtcdRegistry) -> None:
+    """Nobody can have seen a record that was never put."""
+    started = time.monotonic()
+    with users(registry, ready=lambda: False, drain_grace=PATIENCE):
+        pass
+    assert time.monotonic() - started < PATIENCE / 2
+
+
+def test_an_update_changes_what_is_given(registry: EtcdRegistry) -> None:
+    """The rest of the record stays as it is; wrong values are told at once."""
+    with users(registry, zone="a") as registration:
+        registration.wait(PATIENCE)
+        registration.update(weight=5)
+        registration.update(metadata={"v": "8"})
+        with pytest.raises(ValueError, match="weight is from 0"):
+            registration.update(weight=-1)
+        with pytest.raises(ValueError, match="metadata takes"):
+            registration.update(metadata={"v": "8" * 5000})
+        assert eventually(lambda: [each.metadata for each in stored(registry)] == [{"v": "8"}])
+        (instance,) = stored(registry)
+        assert (instance.weight, instance.zone) == (5, "a")
+
+
+def test_before_the_start_there_is_nothing_to_update(registry: EtcdRegistry) -> None:
+    """An update of a registration that does not run is a mistake of the program."""
+    with pytest.raises(RuntimeError, match="was not started"):
+        users(registry).update(weight=5)
+
+
+def test_a_registration_runs_once(registry: EtcdRegistry) -> None:
+    """Starting twice is one start, stopping twice one stop; after that it is used up."""
+    registration = users(registry)
+    assert registration.start() is registration.start()
+    registration.wait(PATIENCE)
+    registration.stop()
+    registration.close()
+    with pytest.raises(RuntimeError, match="a registration runs once"):
+        registration.start()
+
+
+def test_waiting_raises_what_it_can_not_heal(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
+    """F45: a refusal is told to whoever waits, with etcd's own words and who it was."""
+    etcd.fail("publish", Denied("permission denied"), times=None)
+    with users(registry, id="a") as registration, pytest.raises(RegistrationError) as caught:
+        registration.wait(PATIENCE)
+    text = "users/a (http://127.0.0.1:8001) was not registered in etcd://127.0.0.1:2379: permission denied"
+    assert str(caught.value) == text
+    assert isinstance(caught.value.__cause__, Denied)
+
+
+def test_required_enters_only_when_the_record_stands(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
+    """With `required`, entering fails if the record does not stand in time, and leaves nothing behind."""
+    with users(registry, required=PATIENCE) as registration:
+        assert registration.state is UP
+    etcd.fail("grant", DOWN, times=None)
+    refused = users(registry, required=0.05)
+    with pytest.raises(RegistrationError, match=r"was not registered in etcd:.* within 0.05 s \(retrying: etcd is"):
+        refused.__enter__()
+    assert refused.state is GONE
+
+
+def test_leaving_is_bounded_while_the_registry_hangs(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
+    """F55: a lease thread that is held up delays the exit by less than a second."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def ready() -> bool:
+        asked.set()
+        return go_on.wait(PATIENCE)
+
+    registration = users(registry, ready=ready).start()
+    asked.wait(PATIENCE)
+    started = time.monotonic()
+    registration.stop()
+    assert time.monotonic() - started < PATIENCE / 2
+    go_on.set()
+
+
+def test_a_registry_that_takes_nobody_says_so_on_entering() -> None:
+    """A fixed list is no place to register in."""
+    with StaticRegistry({"users": ["10.0.0.7:80"]}) as registry, pytest.raises(RegistrationError, match="fixed list"):
+        register("users", port=1, registry=registry).start()
+
+
+def test_a_memory_registry_is_as_good() -> None:
+    """Registering knows no kind of registry."""
+    with MemoryRegistry() as registry:
+        with register("users", port=1, registry=registry, ready=yes, drain_grace=0.01) as registration:
+            assert registration.wait(PATIENCE)
+            assert [len(each.instances) for each in registry.list()] == [1]
+        assert not [each for each in registry.list() if each.instances]
+
+
+def test_a_registry_url_is_held_only_while_registered() -> None:
+    """The process's own registry for a URL serves all registrations that name it."""
+    names = ("users", "orders")
+    both = [register(name, port=1, registry="memory://held", ready=yes, drain_grace=0.01) for name in names]
+    with both[0] as users_, both[1] as orders:
+        assert users_.wait(PATIENCE)
+        assert orders.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_async_form_does_the_same(registry: EtcdRegistry, backend: str) -> None:
+    """Entering, waiting, draining and leaving block no event loop, on asyncio and trio."""
+
+    async def main() -> None:
+        async with users(registry, required=PATIENCE) as registration:
+            assert await registration.wait_async(PATIENCE)
+            assert len(stored(registry)) == 1
+            await registration.drain_async()
+            assert [each.state for each in stored(registry)] == ["draining"]
+        assert registration.state is GONE
+        assert not stored(registry)
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_cancelled_task_still_leaves(registry: EtcdRegistry, backend: str) -> None:
+    """F63: cancelled while waiting, it stops waiting at once, and takes its record out all the same."""
+
+    async def main() -> None:
+        with anyio.move_on_after(0.1):
+            async with users(registry) as registration, users(registry, ready=lambda: False) as asleep:
+                await registration.wait_async()
+                await asleep.wait_async()
+        assert registration.state is GONE
+        assert not stored(registry)
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_async_form_fails_as_the_other_does(etcd: FakeEtcd, registry: EtcdRegistry, backend: str) -> None:
+    """An entering that fails leaves nothing behind."""
+    etcd.fail("grant", Denied("permission denied"), times=None)
+
+    async def main() -> None:
+        registration = users(registry, required=PATIENCE)
+        with pytest.raises(RegistrationError, match="permission denied"):
+            await registration.__aenter__()
+        assert registration.state is GONE
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_forked_child_is_not_registered(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
+    """F58: in the child the registration is over; one that was not started yet may start there."""
+    running, prepared = users(registry).start(), users(registry, port=8002)
+    running.wait(PATIENCE)
+    hold, announcement = running._hold, running._announcement
+    before = etcd.calls["revoke"]
+    for each in (running, prepared):
+        each.after_fork()
+    running.stop()
+    assert running.state is GONE
+    assert prepared.state is WAITING
+    assert etcd.calls["revoke"] == before
+    assert hold
+    assert announcement
+    announcement.withdraw(PATIENCE)
+    hold.close()
+
+
+def test_registering_logs_nothing_when_all_is_well(registry: EtcdRegistry, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing above debug on the happy path."""
+    caplog.set_level(logging.INFO)
+    with users(registry) as registration:
+        registration.wait(PATIENCE)
+    assert not caplog.messages
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
