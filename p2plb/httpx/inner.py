@@ -29,19 +29,21 @@ class InnerLane:
         self.transport = transport
         self.used = 0.0
 
-    def send(self, request: httpx.Request, wire: Wire) -> Any:
-        """Send a request; returns what the transport returns (an awaitable of it, if the transport is async)."""
+    def send(self, request: httpx.Request, wire: Wire) -> httpx.Response:
+        """Send a request through the transport."""
+        response: httpx.Response = self.transport.handle_request(self._retarget(request, wire))
+        return response
+
+    def _retarget(self, request: httpx.Request, wire: Wire) -> httpx.Request:
         one = self.node.instance
         host = f"[{one.host}]" if ":" in one.host else one.host
-        inner = httpx.Request(
+        return httpx.Request(
             request.method,
             f"{one.scheme}://{host}:{one.port}" + wire.target.decode("ascii"),
             headers=wire.headers,
             stream=request.stream,
             extensions={**wire.extensions, "timeout": _clipped(wire)},
         )
-        handle = getattr(self.transport, "handle_async_request", None) or self.transport.handle_request
-        return handle(inner)
 
     def limit(self, deadline: float | None) -> None:
         """Do nothing: a foreign transport's time-outs were set when the request was sent."""
@@ -51,6 +53,15 @@ class InnerLane:
 
     def close(self) -> None:
         """Do nothing: closing the answer's stream has done it."""
+
+
+class AsyncInnerLane(InnerLane):
+    """The same for an async transport."""
+
+    async def send(self, request: httpx.Request, wire: Wire) -> httpx.Response:  # type: ignore[override]  # its twin
+        """Send a request through the transport."""
+        response: httpx.Response = await self.transport.handle_async_request(self._retarget(request, wire))
+        return response
 
     async def aclose(self) -> None:
         """Do nothing: closing the answer's stream has done it."""
@@ -65,6 +76,8 @@ def _clipped(wire: Wire) -> dict[str, float | None]:
 class _Inners:
     """The transports by node. A claim is taken before `_get`, so what has none may be closed."""
 
+    lane: type[InnerLane] = InnerLane
+
     def __init__(self, make: Callable[[Instance], Any]) -> None:
         self._make = make
         self._lanes: dict[Node, InnerLane] = {}
@@ -76,7 +89,7 @@ class _Inners:
         with self._lock:
             lane = self._lanes.get(node)
             if lane is None:
-                lane = self._lanes[node] = InnerLane(node, self._make(node.instance))
+                lane = self._lanes[node] = self.lane(node, self._make(node.instance))
             lane.used = time.monotonic()
             return lane
 
@@ -126,6 +139,8 @@ class Inners(_Inners):
 
 class AsyncInners(_Inners):
     """Inner transports of one event loop, in the place of `AsyncLanes`."""
+
+    lane = AsyncInnerLane
 
     async def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> InnerLane:  # noqa: ARG002
         """Return the node's transport as a lane."""

@@ -7,6 +7,7 @@ trio. `Transport` sends what is not for a service out as plain httpx would.
 import ssl
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ from p2plb.wire.network import SocketOption
 from p2plb.wire.waiting import wait, wait_async
 
 
-class _Base:
+class _Base(ABC):
     """What both transports have in common: the configuration, and what an outcome means to httpx."""
 
     def __init__(
@@ -103,8 +104,13 @@ class _Base:
         """Whether a request is for a service."""
         return self._core.route(request) is not None
 
+    @abstractmethod
+    def after_fork(self) -> None:
+        """In a forked child: begin anew, and leave what was inherited alone."""
+
+    @abstractmethod
     def _mark(self) -> None:
-        raise NotImplementedError
+        """Nodes have left: what was open to them may be closed."""
 
     def client_arguments(self) -> dict[str, Any]:
         """Return what httpx itself shall use for hosts that are no services."""
