@@ -49,7 +49,7 @@ def traces(tmp_path: Path) -> Iterator[Traces]:
 @pytest.mark.parametrize("registry", [[], ["--memory"]], ids=["etcd", "memory"])
 def test_demo(traces: Traces, registry: list[str]) -> None:
     """Calls go on without a failure while one instance is killed, one joins and one drains."""
-    done = p2plb("demo", "--seconds", "4", *registry, **traces.environment)
+    done = p2plb("demo", "--seconds", "3", *registry, **traces.environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert ("in memory" in done.stdout) == bool(registry)
@@ -60,11 +60,17 @@ def test_demo(traces: Traces, registry: list[str]) -> None:
     assert re.search(r"^ben was left \d+ ms after its kill -9", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["registry: a real etcd", "kill -9 of ben"])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "registry: a real etcd"),
+        (signal.SIGINT, "kill -9 of ben"),
+        (signal.SIGTERM, "kill -9 of ben"),
+    ],
+)
 def test_interrupted_demo(traces: Traces, number: signal.Signals, moment: str) -> None:
     """Ctrl-C and SIGTERM end the demo at any moment, without a traceback, and leave nothing."""
-    with started("demo", "--seconds", "10", **traces.environment) as process:
+    with started("demo", "--seconds", "4", **traces.environment) as process:
         read_until(process, moment)
         os.kill(process.pid, number)
         assert process.wait(PATIENCE) == 128 + number

@@ -12,7 +12,7 @@ BOTH = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "asyn
 @BOTH
 def test_rolling_kill(asynchronous: bool) -> None:
     """No GET fails while one instance after the other is killed and started again (F01, F14)."""
-    outcome = rolling_kill(asynchronous=asynchronous, count=1500, every=0.4)
+    outcome = rolling_kill(asynchronous=asynchronous, count=1000, every=0.3)
     assert outcome.failed == []
     assert outcome.complaints == []
     assert outcome.kills > 0
@@ -30,6 +30,6 @@ def test_drain(asynchronous: bool) -> None:
 @pytest.mark.parametrize(("how", "asynchronous"), [("stop", True), ("kill", False)])
 def test_etcd_outage(how: str, asynchronous: bool) -> None:
     """No call fails while etcd is away, and news arrive once it is back (F26, F31)."""
-    outcome = etcd_outage(how, asynchronous=asynchronous, seconds=1.0)
+    outcome = etcd_outage(how, asynchronous=asynchronous, seconds=0.7)
     assert outcome.failed == []
     assert outcome.calls > 10

@@ -131,7 +131,7 @@ def test_changes() -> None:
     assert [watch.as_line(change) for change in watch.changes(users("a"), users("a", state="draining"))] == [
         "~ users  a  http://10.0.0.7:8000  state up → draining"
     ]
-    (added,) = watch.changes(None, users("a"))
+    (added,) = watch.changes(users(), users("a"))
     assert json.loads(watch.as_json(added)) | {"change": "added", "id": "a"} == json.loads(watch.as_json(added))
 
 

@@ -67,12 +67,12 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal each piece of news is printed once and the state once a second."""
     screen = Lines()
     rows = [Row("a", "running", 5, 0.75), Row("b", "killed", 1, 0.0)]
-    for seconds in (0.0, 0.5, 1.0):
+    for seconds in (0.0, 1.0, 1.5, 2.0):
         screen.show(Frame(seconds, 1234, 0, rows, ("  0.0 s  b dies",)))
     assert capsys.readouterr().out.splitlines() == [
         "  0.0 s  b dies",
-        "  0.0 s  a  75%  1,234 calls, 0 failed",
         "  1.0 s  a  75%  1,234 calls, 0 failed",
+        "  2.0 s  a  75%  1,234 calls, 0 failed",
     ]
     assert line(Frame(2.0, 1, 0, rows, ())).startswith("  2.0 s")
 

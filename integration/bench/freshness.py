@@ -15,7 +15,7 @@ from statistics import median
 
 import httpx
 
-from integration.harness.records import Arrivals, Writer, writer
+from integration.harness.records import Arrivals, Writer, closing_registries, writer
 from integration.harness.servers import Server, running
 from p2plb import Client
 from p2plb.instance import Instance
@@ -42,6 +42,7 @@ def measure(count: int, *, load: bool) -> list[float]:
     with (
         running(2) as (first, second),
         running_etcd() as etcd,
+        closing_registries(),
         writer(etcd.url) as out,
         Client(etcd.registry, observers=[arrivals], trust_env=False) as client,
     ):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from integration.harness.etcd import Etcd, single
-from integration.harness.records import Arrivals, writer
+from integration.harness.records import Arrivals, closing_registries, writer
 from integration.harness.servers import running
 from integration.soak.load import SERVICE, Load
 from integration.soak.report import kind, report
@@ -46,7 +46,12 @@ class Outcome:
 def etcd_outage(how: str, *, asynchronous: bool, seconds: float = 60.0, in_flight: int = 4) -> Outcome:
     """Take etcd away for `seconds` under load; `how` is "stop" or "kill"."""
     arrivals = Arrivals()
-    with single() as etcd, writer(etcd.url) as out, running(3, service=SERVICE) as (*servers, spare):
+    with (
+        single() as etcd,
+        closing_registries(),
+        writer(etcd.url) as out,
+        running(3, service=SERVICE) as (*servers, spare),
+    ):
         for server in servers:
             out.put(server.instance)
         with Load(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from integration.harness.records import closing_registries
 from integration.harness.servers import Server, running
 from integration.soak.load import SERVICE
 from p2plb.discovery import shared
@@ -18,7 +19,8 @@ def scene(count: int, *, ttl: int = 10) -> Iterator[tuple[EtcdNode, list[Server]
     """Give an etcd and `count` servers that stand in it."""
     with running_etcd() as etcd, running(count, register=etcd.registry, service=SERVICE, ttl=ttl) as servers:
         await_up(etcd, servers)
-        yield etcd, servers
+        with closing_registries():
+            yield etcd, servers
 
 
 def await_up(etcd: EtcdNode, servers: Sequence[Server]) -> None:

@@ -3,14 +3,16 @@
 import argparse
 import json
 import queue
-from collections.abc import Iterator
-from contextlib import ExitStack
+import time
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from p2plb.cli import listing, options, text
 from p2plb.discovery.registry import Registry
 from p2plb.discovery.snapshot import Snapshot
+from p2plb.errors import DiscoveryError
 from p2plb.instance import Instance
 
 LOOK_FOR_SERVICES = 2.0
@@ -44,35 +46,41 @@ class Change:
     before: Instance | None = None
 
 
-def follow(registry: Registry, service: str | None) -> Iterator[Change]:
+def follow(registry: Registry, service: str | None, look: float = LOOK_FOR_SERVICES) -> Generator[Change, None, None]:
     """Yield the changes of one service or of all, first what is there already; never ends by itself."""
     news: queue.SimpleQueue[Snapshot] = queue.SimpleQueue()
     known: dict[str, Snapshot] = {}
-    watched: set[str] = set()
+    names = _names(registry)  # also tells at once if the registry can't be reached
     with ExitStack() as watches:
         while True:
-            # The first list also tells at once if the registry can't be reached.
-            names = {found.service for found in registry.list()} if service is None or not watched else {service}
-            for name in ({service} if service else names) - watched:
+            for name in ({service} if service else names) - known.keys():
+                known[name] = Snapshot(name, ())
                 watches.callback(registry.watch(name, news.put).close)
-                watched.add(name)
-            yield from _told(news, known)
+            yield from _told(news, known, look)
+            if service is None:
+                with suppress(DiscoveryError):  # the registry is away for a while; the watches go on
+                    names = _names(registry)
 
 
-def _told(news: "queue.SimpleQueue[Snapshot]", known: dict[str, Snapshot]) -> Iterator[Change]:
-    """Yield the changes that come until none came for a while."""
-    while True:
+def _names(registry: Registry) -> set[str]:
+    return {found.service for found in registry.list()}
+
+
+def _told(news: "queue.SimpleQueue[Snapshot]", known: dict[str, Snapshot], seconds: float) -> Iterator[Change]:
+    """Yield the changes that come within so many seconds."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
         try:
-            snapshot = news.get(timeout=LOOK_FOR_SERVICES)
+            snapshot = news.get(timeout=left)
         except queue.Empty:
             return
-        yield from changes(known.get(snapshot.service), snapshot)
+        yield from changes(known[snapshot.service], snapshot)
         known[snapshot.service] = snapshot
 
 
-def changes(before: Snapshot | None, after: Snapshot) -> list[Change]:
+def changes(before: Snapshot, after: Snapshot) -> list[Change]:
     """Return what happened between two snapshots of one service."""
-    old = {instance.id: instance for instance in before.instances} if before else {}
+    old = {instance.id: instance for instance in before.instances}
     new = {instance.id: instance for instance in after.instances}
     removed = [Change("removed", instance) for name, instance in old.items() if name not in new]
     added = [Change("added", instance) for name, instance in new.items() if name not in old]

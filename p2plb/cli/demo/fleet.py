@@ -14,6 +14,8 @@ from p2plb.cli.demo.instance import registration
 from p2plb.discovery.registry import Registry
 from p2plb.testing.etcd import free_port
 
+GRACE = 0.2
+"""Seconds between saying that an instance leaves and its end, where the fleet speaks for it (the demo waits for it)."""
 PATIENCE = 5.0
 """Seconds that a process has to end once its standard input has ended; it takes milliseconds."""
 
@@ -27,13 +29,15 @@ class Member:
         self.killed: float | None = None
         """When it was killed, by the monotonic clock."""
         self._told = False
+        self._registration = (
+            None if isinstance(registry, str) else registration(name, self.port, registry, drain_grace=GRACE)
+        )
         where = registry if isinstance(registry, str) else "-"
         self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
             [sys.executable, "-m", "p2plb.cli.demo.instance", name, str(self.port), where],
             stdin=subprocess.PIPE,
             process_group=0,  # Ctrl-C is for the demo alone; it ends its processes
         )
-        self._registration = None if isinstance(registry, str) else registration(name, self.port, registry)
         if self._registration:
             self._registration.start()
 
@@ -51,9 +55,9 @@ class Member:
 
     def kill(self) -> None:
         """Kill it with whatever it is doing."""
+        self.killed = time.monotonic()
         self._process.kill()
         self._process.wait()
-        self.killed = time.monotonic()
 
     def drain(self) -> None:
         """Tell it to leave; it says so in the registry, answers what it has begun, and ends."""

@@ -11,9 +11,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from p2plb import register
 from p2plb.discovery.registry import Registry
@@ -57,18 +57,16 @@ def main() -> None:
     """Serve until told to end."""
     name, port, registry = sys.argv[1:]
     threading.Thread(target=end_with_parent, daemon=True).start()
-    registered = nullcontext() if registry == "-" else registration(name, int(port), registry, (signal.SIGTERM,))
+    registered = (
+        nullcontext() if registry == "-" else registration(name, int(port), registry, drain_on=(signal.SIGTERM,))
+    )
     with Server(("127.0.0.1", int(port)), Handler) as server, registered:
         server.serve_forever()
 
 
-def registration(
-    name: str, port: int, registry: str | Registry, drain_on: Sequence[signal.Signals] = ()
-) -> Registration:
+def registration(name: str, port: int, registry: str | Registry, **how: Any) -> Registration:
     """Return what keeps an instance of the demo in the registry."""
-    return register(
-        SERVICE, host="127.0.0.1", port=port, registry=registry, ttl=TTL, metadata={"name": name}, drain_on=drain_on
-    )
+    return register(SERVICE, host="127.0.0.1", port=port, registry=registry, ttl=TTL, metadata={"name": name}, **how)
 
 
 def end_with_parent() -> None:

@@ -53,6 +53,7 @@ def home(*, memory: bool) -> Iterator[str | Registry]:
             node = stack.enter_context(running_etcd())
         except RuntimeError as error:
             raise Trouble(one_line(error)) from error
+        stack.callback(shared.close_unused)  # nobody is to miss this etcd when it ends
         print(f"registry: a real etcd at {node.registry}", flush=True)
         yield node.registry
 
@@ -107,9 +108,9 @@ class Plot:
 
     def _death(self, member: Member, at: float) -> str:
         left = self.tally.left(member.name, at)
-        probes = f", and {left.probes} to look after it later" if left.probes else ""
-        how_fast = f"{member.name} was left {left.seconds * 1000:.0f} ms after its kill -9"
-        return f"{how_fast}: {left.attempts} more attempts were sent to it by then{probes}"
+        fast = f"{member.name} was left {left.seconds * 1000:.0f} ms after its kill -9"
+        fast += f" ({left.attempts} calls were sent to it until then)"
+        return fast + (f"; later {left.probes} looked whether it was back" if left.probes else "")
 
     def _tell(self, what: str, act: Callable[[], object]) -> None:
         self._news.append(f"{time.monotonic() - self._start:5.1f} s  {what}")

@@ -46,7 +46,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._told = 0
-        self._next = 0.0
+        self._next = 1.0
 
     def show(self, frame: Frame) -> None:
         """Print what is new."""
