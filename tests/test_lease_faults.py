@@ -160,9 +160,18 @@ def test_what_only_an_operator_can_heal_fails_a_fresh_registration(
     announced = world.process().register(instance())
     world.run(60)
     assert announced.state is FAILED
-    assert announced.error is error
+    assert type(announced.error) is type(error)
+    assert str(announced.error).startswith(str(error))
     assert world.etcd.calls[method] == 1
     assert not world.etcd.leases
+
+
+def test_a_record_that_is_too_large_is_told_with_its_size(world: World) -> None:
+    """F57: etcd says only that a request is too large; the error says how large the record is."""
+    world.etcd.fail("publish", Rejected("request is too large"))
+    announced = world.process().register(instance())
+    world.run(1)
+    assert str(announced.error) == f"request is too large (the record has {len(records.encode(instance()))} bytes)"
 
 
 def test_a_running_registration_outlives_a_refusal(world: World) -> None:

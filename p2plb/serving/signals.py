@@ -18,8 +18,9 @@ class Handover:
     """Runs `work` at the first of some signals, on a thread of its own, and hands that signal on afterwards.
 
     "On" is the handler that was in force at `install`: a callable is called, the default action is carried out (a
-    process that SIGTERM would have ended dies of SIGTERM), an ignored signal stays ignored. What comes while `work`
-    runs is absorbed. In a forked child each signal is handed on at once.
+    process that SIGTERM would have ended dies of SIGTERM). A signal that is ignored, as SIGINT is in a shell's
+    background jobs, stays ignored. What comes while `work` runs is absorbed. In a forked child each is handed on at
+    once.
     """
 
     def __init__(self, signals: Iterable[int], work: Callable[[], None]) -> None:
@@ -37,7 +38,8 @@ class Handover:
             raise ValueError("signals can be handled in the main thread only: enter there, or drain without drain_on")
         threading.Thread(target=self._wait, name="p2plb-drain", daemon=True).start()
         for number in self.signals:
-            self._previous[number] = signal.signal(number, self._received)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._received)
 
     def uninstall(self) -> None:
         """Give the signals back, where nobody has taken them over since; from another thread, let them through."""

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from p2plb.discovery.etcd.driver import Rejected
 from p2plb.discovery.registry import AnnouncementState
 from p2plb.errors import P2PError, RegistrationError
 from p2plb.instance import Instance
@@ -131,7 +132,7 @@ class Publication:
             self.due = min(self.due, now)
 
     def unavailable(self, error: Exception, *, presumed_gone: bool) -> None:
-        """Etcd did not answer. The record is up as long as its lease may be presumed to live."""
+        """Take in that etcd did not answer; the record is up as long as its lease may be presumed to live."""
         if self.stage in (Stage.ASKING, Stage.BARRED):
             return
         if self.state is AnnouncementState.UP and not presumed_gone:
@@ -140,7 +141,9 @@ class Publication:
             self._move(AnnouncementState.RETRYING, error)
 
     def refused(self, error: Exception, now: float) -> None:
-        """Etcd denies us, or will never take this record."""
+        """Take in that etcd denies us, or will never take this record."""
+        if isinstance(error, Rejected):
+            error = Rejected(f"{error} (the record has {len(self.value):,} bytes)")
         if self._running:
             self._move(AnnouncementState.RETRYING, error)
             self._go(Stage.BARRED, now + self._timing.patience)

@@ -1,0 +1,66 @@
+"""The example programs run as their texts say."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from p2plb import Client, NoInstances
+from p2plb.testing.etcd import free_port, running_etcd
+from tests.leaks import no_leaks
+
+__all__ = ["no_leaks"]
+
+HERE = Path(__file__).parent
+PATIENCE = 30.0
+
+
+@pytest.fixture(scope="module", name="registry")
+def _registry() -> Iterator[str]:
+    with running_etcd() as etcd:
+        yield etcd.registry
+
+
+@contextmanager
+def running(command: Sequence[str], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, *command], env=os.environ | environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def answer(client: Client) -> str:
+    """Call the service as soon as somebody serves it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return client.get("http://hello/").raise_for_status().text
+        except NoInstances:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_the_server_registers_serves_and_drains(registry: str) -> None:
+    """It is called by its name, and ends by the signal that it was sent."""
+    command = [str(HERE / "server.py"), "--registry", registry, "--drain-grace", "0.2"]
+    with running(command) as process, Client(registry) as client:
+        assert answer(client) == f"hello from process {process.pid}\n"
+        process.terminate()
+        assert process.wait(PATIENCE) == -signal.SIGTERM
+
+
+def test_the_application_registers_in_its_lifespan(registry: str) -> None:
+    """uvicorn, a second program for the same service, drains before it closes its port."""
+    port = str(free_port())
+    command = ["-m", "uvicorn", "--app-dir", str(HERE), "asgi:app", "--port", port, "--log-level", "warning"]
+    with running(command, PORT=port, P2PLB_REGISTRY=registry) as process, Client(registry) as client:
+        assert answer(client) == f"hello from process {process.pid}\n"
+        process.terminate()
+        assert process.wait(PATIENCE) == -signal.SIGTERM
