@@ -29,11 +29,12 @@ ServiceKey = tuple[str, bool]
 class _Service:
     """One balancer with its watch."""
 
-    __slots__ = ("__weakref__", "balancer", "used", "watch")
+    __slots__ = ("__weakref__", "balancer", "on_gone", "used", "watch")
 
-    def __init__(self, balancer: Balancer, used: float) -> None:
+    def __init__(self, balancer: Balancer, used: float, on_gone: Callable[[], object]) -> None:
         self.balancer = balancer
         self.used = used
+        self.on_gone = on_gone
         self.watch: Watch | None = None
 
 
@@ -60,7 +61,7 @@ class Services:
         self._observers = observers
         self._on_gone = on_gone
         self._idle = idle
-        self._hold: shared.Hold | None = shared.hold(source)  # a wrong URL is an error here, at construction
+        self._hold: shared.Hold | None = self._take_hold()  # a wrong URL is an error here, at construction
         self._services: dict[ServiceKey, _Service] = {}
         self._lock = threading.Lock()
         self._sweep_at = clock() + idle
@@ -69,7 +70,7 @@ class Services:
     def registry(self) -> Registry:
         """The registry in use."""
         if self._hold is None:
-            self._hold = shared.hold(self._source)
+            self._hold = self._take_hold()
         return self._hold.registry
 
     def policy(self, service: str) -> Policy:
@@ -115,6 +116,11 @@ class Services:
         self._lock = threading.Lock()
         self._services = {}
 
+    def _take_hold(self) -> shared.Hold:
+        hold = shared.hold(self._source)
+        weakref.finalize(self, hold.close).atexit = False
+        return hold
+
     def _add(self, key: ServiceKey, now: float) -> _Service:
         with self._lock:
             found = self._services.get(key)
@@ -129,9 +135,10 @@ class Services:
                 start_timeout=self._start_timeout,
                 observers=self._observers,
             )
-            service = _Service(balancer, now)
-            # The registry must not keep a client alive that its owner has dropped.
-            service.watch = self.registry.watch(key[0], _listener(weakref.ref(service), self._on_gone))
+            service = _Service(balancer, now, self._on_gone)
+            # The registry must not keep a client alive that its owner has dropped without closing it.
+            service.watch = self.registry.watch(key[0], _listener(weakref.ref(service)))
+            weakref.finalize(service, service.watch.close).atexit = False
             self._services = {**self._services, key: service}
         if len(self._services) > MAX_SERVICES:
             self._sweep(now)
@@ -149,10 +156,10 @@ class Services:
                 service.watch.close()
 
 
-def _listener(service: "weakref.ref[_Service]", on_gone: Callable[[], object]) -> Callable[[Snapshot], None]:
+def _listener(service: "weakref.ref[_Service]") -> Callable[[Snapshot], None]:
     def listen(snapshot: Snapshot) -> None:
         found = service()
         if found is not None and found.balancer.update(snapshot):
-            on_gone()
+            found.on_gone()
 
     return listen

@@ -17,8 +17,9 @@ from p2plb.balancing.view import Picker, Strategy, View, select
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.instance import Instance
 from p2plb.observe.events import Observer, ViewChanged, emit
+from p2plb.quiet import Quiet
 
-logger = logging.getLogger("p2plb")
+complain = Quiet(logging.getLogger("p2plb")).exception
 
 ASKS = 3
 """How often the strategy is asked for a node that is not to be avoided (go-zero draws three times as well)."""
@@ -84,7 +85,7 @@ class Balancer:
             try:
                 return self._strategy(nodes)
             except Exception:
-                logger.exception("strategy of service %s failed; its nodes are picked at random", self.service)
+                complain("strategy of service %s failed; its nodes are picked at random", self.service)
         return lambda _call: self.rng.choice(nodes)
 
     def _tell(self, snapshot: Snapshot, before: Iterable[Node], now: Iterable[Node]) -> None:
@@ -145,7 +146,7 @@ class Balancer:
             node = view.pick(call)
             if node in view.members:
                 return node
-            logger.error("strategy of service %s picked %r, which is not one of its nodes", self.service, node)
+            complain("strategy of service %s picked what is not one of its nodes", self.service)
         except Exception:
-            logger.exception("picker of service %s failed; a node is picked at random", self.service)
+            complain("picker of service %s failed; a node is picked at random", self.service)
         return self.rng.choice(view.nodes)

@@ -3,6 +3,7 @@
 `select` says which instances of a snapshot are in force, and why the others are not.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.instance import Instance
+from p2plb.quiet import Quiet
+
+complain = Quiet(logging.getLogger("p2plb")).exception
 
 Picker = Callable[[Call], Node]
 """Returns the node for a call. Runs in many threads at once, must not block, and returns one of its nodes."""
@@ -50,7 +54,7 @@ def select(
     if secure:
         found = keep(found, lambda i: i.scheme == "https", "https was asked and its record says http")
     if only is not None:
-        found = keep(found, only, "only= leaves it out")
+        found = keep(found, _guarded(only), "only= leaves it out")
     if any(i.state == "up" for i in found):
         found = keep(found, lambda i: i.state == "up", "draining")
     if found:
@@ -59,3 +63,16 @@ def select(
     if any(i.weight > 0 for i in found):
         found = keep(found, lambda i: i.weight > 0, "weight 0")
     return tuple(found), tuple(left_out)
+
+
+def _guarded(only: Callable[[Instance], bool]) -> Callable[[Instance], bool]:
+    """Leave an instance out if the filter fails on it: records are not what a filter expects them to be."""
+
+    def allows(instance: Instance) -> bool:
+        try:
+            return bool(only(instance))
+        except Exception:
+            complain("only= failed on instance %s of %s", instance.id, instance.service)
+            return False
+
+    return allows

@@ -42,7 +42,7 @@ class Table:
 
     clock: Callable[[], float] = time.monotonic
     linger: float = LINGER
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: "threading.RLock" = field(default_factory=threading.RLock)  # a hold may be let go by the garbage collector
     _shared: dict[urls.RegistryURL, _Shared] = field(default_factory=dict)
 
     def hold(self, source: Registry | str | None) -> Hold:
@@ -70,7 +70,7 @@ class Table:
 
     def after_fork(self) -> None:
         """In a forked child: the registries stay, each looks after itself."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _let_go(self, shared: _Shared, hold: Hold) -> None:
         with self._lock:

@@ -1,10 +1,78 @@
-"""Arguments of clients and transports that mean the same to all four: TLS contexts, limits, and what is refused."""
+"""The arguments of clients and transports: their types, TLS contexts, limits, and what is refused."""
 
 import os
 import ssl
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, TypedDict
 
 import httpx
+
+from p2plb.balancing.policy import Policy
+from p2plb.balancing.view import Strategy
+from p2plb.instance import Instance
+from p2plb.observe.events import Observer
+from p2plb.routing import Route
+from p2plb.wire.network import SocketOption
+
+
+class OurOptions(TypedDict, total=False):
+    """What p2plb adds to httpx's arguments; the docstring of `Client` explains each."""
+
+    strategy: Strategy | None
+    policy: Policy | None
+    services: Mapping[str, Policy] | None
+    route: Route | str | None
+    observers: Collection[Observer]
+    inner: Callable[[Instance], Any] | None
+    start_timeout: float
+    local_address: str | None
+    socket_options: Collection[SocketOption] | None
+
+
+class CommonOptions(TypedDict, total=False):
+    """What is used for instances and for plain hosts alike."""
+
+    verify: ssl.SSLContext | str | bool
+    cert: Any
+    trust_env: bool
+    http1: bool
+    http2: bool
+    limits: httpx.Limits | None
+
+
+class TransportOptions(OurOptions, CommonOptions, total=False):
+    """The arguments of a transport beside the registry."""
+
+
+class _HttpxOptions(TypedDict, total=False):
+    """What goes to httpx's client as it is."""
+
+    auth: Any
+    params: Any
+    headers: Any
+    cookies: Any
+    timeout: Any
+    proxy: Any
+    follow_redirects: bool
+    max_redirects: int
+    event_hooks: Mapping[str, list[Callable[..., Any]]] | None
+    base_url: httpx.URL | str
+    default_encoding: str | Callable[[bytes], str]
+
+
+class ClientOptions(TransportOptions, _HttpxOptions, total=False):
+    """The arguments of a `Client` beside the registry."""
+
+    transport: httpx.BaseTransport | None
+    mounts: Mapping[str, httpx.BaseTransport | None] | None
+
+
+class AsyncClientOptions(TransportOptions, _HttpxOptions, total=False):
+    """The arguments of an `AsyncClient` beside the registry."""
+
+    transport: httpx.AsyncBaseTransport | None
+    mounts: Mapping[str, httpx.AsyncBaseTransport | None] | None
+
 
 REFUSED: Final = {
     "uds": "instances are reached over TCP: give plain httpx transports that need uds= in mounts=",

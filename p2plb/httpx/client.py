@@ -4,32 +4,19 @@ httpx wires itself first (proxies of the environment, mounts, `transport=`). Whe
 that it made itself, the route decides between an instance and that transport; what a user or a mock put there wins.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 
 import httpx
 
 from p2plb.discovery.registry import Registry
-from p2plb.httpx.arguments import REFUSED
+from p2plb.httpx.arguments import REFUSED, AsyncClientOptions, ClientOptions, CommonOptions, OurOptions
 from p2plb.httpx.transport import AsyncTransport, Transport
 from p2plb.observe.stats import Stats
 
-OURS: Final = frozenset(
-    {
-        "strategy",
-        "policy",
-        "services",
-        "route",
-        "observers",
-        "inner",
-        "start_timeout",
-        "local_address",
-        "socket_options",
-    }
-    | set(REFUSED)
-)
-BOTH: Final = frozenset({"verify", "cert", "trust_env", "http1", "http2", "limits"})
+OURS: Final = frozenset(OurOptions.__annotations__) | frozenset(REFUSED)
+COMMON: Final = frozenset(CommonOptions.__annotations__)
 
 
 class Client(httpx.Client):
@@ -47,9 +34,9 @@ class Client(httpx.Client):
     Calls raise httpx's own errors, and `NoInstances` (also a `ConnectError`) if nobody can serve one.
     """
 
-    def __init__(self, registry: Registry | str | None = None, **options: Any) -> None:
-        ours, httpx_options, tls = _split(options)
-        self._peers = Transport(registry, **ours, **tls)
+    def __init__(self, registry: Registry | str | None = None, **options: Unpack[ClientOptions]) -> None:
+        ours, httpx_options = _split(options)
+        self._peers = Transport(registry, **ours)
         super().__init__(**httpx_options, **self._peers.client_arguments())
         made = _made_by_httpx(self._transport, self._mounts.values(), httpx_options)
         self._switches = {id(one): _Switch(self._peers, one) for one in made}
@@ -89,9 +76,9 @@ class Client(httpx.Client):
 class AsyncClient(httpx.AsyncClient):
     """The same as `Client` for asyncio and trio: an `httpx.AsyncClient`."""
 
-    def __init__(self, registry: Registry | str | None = None, **options: Any) -> None:
-        ours, httpx_options, tls = _split(options)
-        self._peers = AsyncTransport(registry, **ours, **tls)
+    def __init__(self, registry: Registry | str | None = None, **options: Unpack[AsyncClientOptions]) -> None:
+        ours, httpx_options = _split(options)
+        self._peers = AsyncTransport(registry, **ours)
         super().__init__(**httpx_options, **self._peers.client_arguments())
         made = _made_by_httpx(self._transport, self._mounts.values(), httpx_options)
         self._switches = {id(one): _AsyncSwitch(self._peers, one) for one in made}
@@ -152,11 +139,10 @@ class _AsyncSwitch(httpx.AsyncBaseTransport):
         return await one.handle_async_request(request)
 
 
-def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the arguments that are ours, httpx's, and those that both use."""
-    ours = {name: options[name] for name in options if name in OURS}
-    both = {name: options[name] for name in options if name in BOTH}
-    return ours, {name: options[name] for name in options if name not in OURS | BOTH}, both
+def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of the transport and those of httpx's client."""
+    mine = OURS | COMMON
+    return {n: options[n] for n in options if n in mine}, {n: options[n] for n in options if n not in mine}
 
 
 def _made_by_httpx(transport: Any, mounts: Iterable[Any], given: dict[str, Any]) -> list[Any]:

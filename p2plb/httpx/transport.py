@@ -9,7 +9,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import anyio
 import httpcore
@@ -22,7 +22,7 @@ from p2plb.balancing.policy import Policy
 from p2plb.balancing.view import Strategy
 from p2plb.core import Core, Exchange
 from p2plb.discovery.registry import Registry
-from p2plb.httpx.arguments import Context, bounds, refuse
+from p2plb.httpx.arguments import Context, TransportOptions, bounds, refuse
 from p2plb.httpx.body import AsyncBody, Body
 from p2plb.httpx.family import NoInstances, replayable, understand
 from p2plb.httpx.inner import AsyncInners, Inners
@@ -183,7 +183,7 @@ class Transport(_Base, httpx.BaseTransport):
     `P2PLB_REGISTRY` names it. The other arguments are those of `Client`. Any thread may use it.
     """
 
-    def __init__(self, registry: Registry | str | None = None, **options: Any) -> None:
+    def __init__(self, registry: Registry | str | None = None, **options: Unpack[TransportOptions]) -> None:
         self._lanes: Any = None
         super().__init__(registry, **options)
         self._lock = threading.Lock()
@@ -264,7 +264,7 @@ class Transport(_Base, httpx.BaseTransport):
 class AsyncTransport(_Base, httpx.AsyncBaseTransport):
     """The same for `httpx.AsyncClient`, on asyncio and trio. Each event loop has lanes of its own."""
 
-    def __init__(self, registry: Registry | str | None = None, **options: Any) -> None:
+    def __init__(self, registry: Registry | str | None = None, **options: Unpack[TransportOptions]) -> None:
         self._lanes: PerLoop[Any] = PerLoop(self._make_lanes)
         super().__init__(registry, **options)
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from p2plb.instance import Instance
+from p2plb.quiet import Quiet
 
-logger = logging.getLogger("p2plb")
+complain = Quiet(logging.getLogger("p2plb")).exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +67,4 @@ def emit(observers: Iterable[Observer], event: Event) -> None:
         try:
             observer(event)
         except Exception:
-            logger.exception("observer %r failed", observer)
+            complain("observer %r failed", observer)

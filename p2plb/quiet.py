@@ -1,0 +1,29 @@
+"""Logging what repeats at most once a minute: user code that fails at every call must not fill a disk."""
+
+import logging
+import sys
+import threading
+import time
+from typing import Any, Final
+
+from cachetools import TTLCache
+
+EVERY: Final = 60.0
+
+
+class Quiet:
+    """A logger's errors, each text at most once a minute; the traceback of the exception that is handled goes along."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._said: TTLCache[str, bool] = TTLCache(1024, EVERY, timer=time.monotonic)
+        self._lock = threading.RLock()
+
+    def exception(self, text: str, *args: Any) -> None:
+        """Log an error, with the exception that is handled now if there is one."""
+        said = text % args
+        with self._lock:
+            if said in self._said:
+                return
+            self._said[said] = True
+        self._logger.error("%s (said once a minute)", said, exc_info=sys.exception())
