@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pytest
 
@@ -358,13 +359,17 @@ def test_no_thread_can_be_started(stage: EtcdStage, monkeypatch: pytest.MonkeyPa
 def test_put_to_listener_is_fast(stage: EtcdStage) -> None:
     """From the put to the listener it takes no timer, only two hand-overs between threads."""
     times: list[float] = []
+
+    def times_are_more_than(count: int) -> bool:
+        return len(times) > count
+
     stage.registry.watch("users", lambda _snapshot: times.append(time.monotonic()))
     until(lambda: stage.etcd.streams == 1)
     delays = []
     for number in range(1, 40):
         count, start = len(times), time.monotonic()
         stage.put(instance(f"a{number}"))
-        until(lambda count=count: len(times) > count)  # type: ignore[misc]  # mypy can't type a default of a lambda
+        until(partial(times_are_more_than, count))
         delays.append(times[count] - start)
     assert sorted(delays)[len(delays) // 2] < 0.1, "loaded machines are slow, but there is no timer in between"
 

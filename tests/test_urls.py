@@ -102,7 +102,7 @@ def test_what_is_wrong(url: str, hint: str) -> None:
 )
 def test_no_secret_is_repeated(url: str) -> None:
     """Whatever is wrong with a URL, its text stays out of the error."""
-    with pytest.raises(ValueError, match="^[^@]+$") as caught:
+    with pytest.raises(ValueError, match=r"^[^@]+$") as caught:
         urls.build(url)
     assert "hunt" not in str(caught.value)
     assert caught.value.__cause__ is None
