@@ -76,8 +76,8 @@ def report(response: "httpx.Response") -> str:
 
 
 def _client(arguments: argparse.Namespace) -> "Client":
-    from p2plb import Client, ConsistentHash  # noqa: PLC0415  only this command needs the client
+    from p2plb import Client, ConsistentHash, LeastRequest  # noqa: PLC0415  only this command needs the client
 
-    strategy = {} if arguments.key is None else {"strategy": ConsistentHash()}
+    strategy = LeastRequest() if arguments.key is None else ConsistentHash()
     with arguments_checked():
-        return Client(arguments.registry, timeout=arguments.timeout, trust_env=False, **strategy)
+        return Client(arguments.registry, timeout=arguments.timeout, trust_env=False, strategy=strategy)
