@@ -20,6 +20,7 @@ from p2plb.observe.events import AttemptEnded, AttemptStarted, emit
 
 Clock = Callable[[], float]
 SERVER_ERROR = 500
+TURNED_AWAY = frozenset({421, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait."""
+    """Wait, perhaps 0 s. It stands before each new attempt: an answer in `call.outcome` must be disposed of first."""
 
     seconds: float
 
@@ -63,8 +64,7 @@ def attempts(balancer: Balancer, call: Call, retry: Retry | None, clock: Clock =
         if pause is None:
             return
         call.let_go()
-        if pause > 0:
-            yield Sleep(pause)
+        yield Sleep(pause)
 
 
 def _first_view(balancer: Balancer, call: Call, clock: Clock) -> Iterator[Step]:
@@ -96,7 +96,7 @@ def _attempt(balancer: Balancer, call: Call, retry: Retry | None, node: Node, cl
     call.attempt += 1
     call.tried.add(node)
     yield from _send(call, Send(node), clock)
-    if retry is not None and _was_stale(call):
+    if retry is not None and _was_stale(call) and not call.is_over(clock()):
         # The server closed the idle connection as the request left: that says nothing of its health (F07).
         yield from _send(call, Send(node, fresh=True), clock)
     _learn(balancer, node, call, clock())
@@ -132,7 +132,8 @@ def _learn(balancer: Balancer, node: Node, call: Call, now: float) -> None:
         balancer.ejections.answered(node, now)
     if outcome.retry_after is not None:
         balancer.ejections.rest(node, outcome.retry_after, now, f"answered {outcome.status} with Retry-After")
-    elif outcome.status < SERVER_ERROR:  # an error that comes fast must not look like a fast instance
+    elif outcome.status < SERVER_ERROR and outcome.status not in TURNED_AWAY:
+        # An error that comes fast must not look like a fast instance.
         node.sample(now - call.sent_at, now)
 
 
@@ -145,7 +146,10 @@ def _pause(balancer: Balancer, call: Call, retry: Retry | None, now: float) -> f
         return 0.0 if balancer.untried(call) else None
     if retry is None:
         return None
-    return retry.pause(call, outcome, others=balancer.others(call, now), now=now, rng=balancer.rng)
+    others = balancer.others(call, now)
+    if not others:
+        call.tried.clear()  # a new round: a node that answered badly is a better bet than one that is ejected
+    return retry.pause(call, outcome, others=others, now=now, rng=balancer.rng)
 
 
 def _outcome(call: Call) -> Outcome:

@@ -172,9 +172,9 @@ class Call:
 
     def let_go(self) -> None:
         """Release the claim on the node that was tried; idempotent."""
-        if self._claim is not None:
-            self._claim.release()
-            self._claim = None
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            claim.release()
 
     def release(self) -> None:
         """Release all that the call holds; idempotent, from any thread, called when the body is closed."""
