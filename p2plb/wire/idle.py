@@ -49,10 +49,11 @@ class IdleLanes(Generic[L]):
     def take(self, node: Node, name: str | None, *, repeatable: bool, now: float) -> L | None:
         """Return a live lane of the node, if there is one."""
         oldest = now - self._age(node, REPEATABLE_AGE if repeatable else ONCE_AGE)
-        while (lane := self._pop(node, name)) is not None:
-            if lane.idle_since >= oldest and lane.alive():
+        while (lane := self._pop(node, name, oldest)) is not None:
+            if lane.alive():
                 return lane
-            self._dead.append(lane)  # closed when a lane comes back: taking one closes nothing and never waits
+            with self._lock:
+                self._dead.append(lane)  # closed when a lane comes back: taking one closes nothing and never waits
         return None
 
     def put(self, lane: L, now: float) -> list[L]:
@@ -84,11 +85,11 @@ class IdleLanes(Generic[L]):
         dead, self._dead = self._dead, []
         return dead
 
-    def _pop(self, node: Node, name: str | None) -> L | None:
+    def _pop(self, node: Node, name: str | None, oldest: float) -> L | None:
         with self._lock:
             stack = self._stacks.get((node, name))
-            if not stack:
-                return None
+            if not stack or stack[-1].idle_since < oldest:
+                return None  # what is too old for this call may serve another, or is reaped
             lane = stack.pop()
             self._forget(lane, stack)
             return lane
