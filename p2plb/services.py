@@ -61,16 +61,15 @@ class Services:
         self._observers = observers
         self._on_gone = on_gone
         self._idle = idle
-        self._hold: shared.Hold | None = self._take_hold()  # a wrong URL is an error here, at construction
+        self._hold = self._take_hold()  # a wrong URL is an error here, at construction
+        self._closed = False
         self._services: dict[ServiceKey, _Service] = {}
         self._lock = threading.Lock()
         self._sweep_at = clock() + idle
 
     @property
     def registry(self) -> Registry:
-        """The registry in use."""
-        if self._hold is None:
-            self._hold = self._take_hold()
+        """The registry in use, or after `close` the one that was."""
         return self._hold.registry
 
     def policy(self, service: str) -> Policy:
@@ -104,12 +103,11 @@ class Services:
         """End all watches and give the registry up; idempotent. A later call begins anew."""
         with self._lock:
             services, self._services = self._services, {}
-            hold, self._hold = self._hold, None
+            hold, self._closed = self._hold, True
         for service in services.values():
             if service.watch is not None:
                 service.watch.close()
-        if hold is not None:
-            hold.close()
+        hold.close()
 
     def after_fork(self) -> None:
         """In a forked child: begin anew, with the registry's last snapshots."""
@@ -126,6 +124,8 @@ class Services:
             found = self._services.get(key)
             if found is not None:
                 return found
+            if self._closed:
+                self._hold, self._closed = self._take_hold(), False
             policy = self.policy(key[0])
             balancer = Balancer(
                 key[0],
