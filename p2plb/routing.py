@@ -9,9 +9,12 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
+from p2plb.instance import check_name
+
 Route = Callable[[Any], "str | None"]
 
 LABEL: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+PREFIX: Final = re.compile(r"/|(?:/[!-.0->@-~]+)+")  # printable ASCII without ? between slashes
 SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
 
@@ -24,6 +27,8 @@ def by_host(*, only: Collection[str] | None = None, suffix: str = "") -> Route:
     if isinstance(only, str):
         raise TypeError(f"by_host(only=) is a collection of names: write only={{{only!r}}}")
     names = None if only is None else frozenset(only)
+    for name in names or ():
+        check_name(name, "a service name in by_host(only=)")
 
     def route(request: Any) -> str | None:
         url = request.url
@@ -53,10 +58,9 @@ class by_path:  # noqa: N801  reads as the function that it is to users, beside 
 
     def __init__(self, prefixes: Mapping[str, str], *, host: str | None = None, strip: bool = False) -> None:
         for prefix, service in prefixes.items():
-            if not prefix.startswith("/") or (prefix.endswith("/") and prefix != "/"):
-                raise ValueError(f"a path prefix starts with / and does not end with it, not {prefix!r}")
-            if not isinstance(service, str) or not service:
-                raise TypeError(f"by_path() maps a prefix to a service name, not to {service!r}")
+            if not isinstance(prefix, str) or not PREFIX.fullmatch(prefix):
+                raise ValueError(f"a path prefix is like /users, percent-encoded and without / at its end: {prefix!r}")
+            check_name(service, f"the service that by_path() maps {prefix} to")
         by_length = sorted(prefixes.items(), key=lambda item: -len(item[0]))
         self._prefixes = [(prefix.rstrip("/").encode("ascii"), service) for prefix, service in by_length]
         self._host = host
@@ -92,8 +96,7 @@ def make_route(route: "Route | str | None", services: Collection[str]) -> Route:
     if route is None:
         return default_route(services)
     if isinstance(route, str):
-        if not route:
-            raise ValueError("route= is the name of a service or a function, not an empty string")
+        check_name(route, "route=, if it is the name of a service,")
         return lambda _request: route
     if not callable(route):
         raise TypeError(f"route= is the name of a service or a function from a request to a name, not {route!r}")

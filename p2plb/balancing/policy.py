@@ -1,5 +1,6 @@
 """A policy: how calls to one service are balanced, bounded and retried. Frozen, checked at construction, shared."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from p2plb.balancing.view import Strategy
 from p2plb.instance import Instance, check_number
 
 MAX_SECONDS = 86_400.0
+_HOST = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,5 +48,5 @@ class Policy:
                 check_number(getattr(self, name), f"Policy({name}=)", 0.001, MAX_SECONDS)
         for name in ("tls_name", "host"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, str) and value.isascii() and value.isprintable()):
+            if value is not None and not (isinstance(value, str) and _HOST.fullmatch(value)):
                 raise TypeError(f"Policy({name}=) is a host name, not {value!r}")

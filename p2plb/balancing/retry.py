@@ -45,7 +45,10 @@ class Retry:
             raise ValueError(f"Retry(attempts=) is from 1 (no retry) to {MAX_ATTEMPTS}, not {self.attempts}")
         for name in ("backoff", "max_backoff", "max_retry_after"):
             check_number(getattr(self, name), f"Retry({name}=)", 0, 3600)
-        object.__setattr__(self, "statuses", frozenset(self.statuses))
+        statuses = frozenset(self.statuses) if isinstance(self.statuses, Iterable) else None
+        if statuses is None or not all(isinstance(status, int) for status in statuses):
+            raise TypeError(f"Retry(statuses=) is a collection of whole numbers such as {{503}}, not {self.statuses!r}")
+        object.__setattr__(self, "statuses", statuses)
 
     def pause(self, call: Call, outcome: Outcome, *, others: bool, now: float, rng: random.Random) -> float | None:
         """Return the seconds to wait before the next attempt, None to let the outcome stand.
