@@ -83,6 +83,8 @@ class Ring:
             if index not in seen:
                 seen.add(index)
                 yield self._nodes[index]
+                if len(seen) == len(self._nodes):
+                    return
 
 
 def _sorted_in_pieces(nodes: Sequence[Node]) -> Iterator[int]:
