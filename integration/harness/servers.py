@@ -90,13 +90,9 @@ class Server:
         self.process.kill()
         self._reap()
 
-    def term(self, *, wait: bool = True) -> int | None:
-        """Send SIGTERM and return the exit status, None if it is not to be awaited."""
+    def term(self) -> int:
+        """Send SIGTERM, wait for the end, and return the exit status."""
         self.process.terminate()
-        return self._reap() if wait else None
-
-    def join(self) -> int:
-        """Wait for the end of a child that was told to terminate and return its exit status."""
         return self._reap()
 
     def stop(self) -> None:

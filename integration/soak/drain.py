@@ -43,7 +43,7 @@ def drain(*, asynchronous: bool, drains: int = 10, in_flight: int = 8) -> Outcom
         with Load(etcd.registry, asynchronous=asynchronous, in_flight=in_flight, method="POST") as load:
             for server in itertools.islice(itertools.cycle(servers), drains):
                 load.runs(0.3)
-                statuses.append(server.term() or 0)
+                statuses.append(server.term())
                 server.restart()
                 server.switch("slow", seconds=WORK)
                 await_up(etcd, [server])

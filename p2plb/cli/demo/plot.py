@@ -110,7 +110,7 @@ class Plot:
         left = self.tally.left(member.name, at)
         fast = f"{member.name} was left {left.seconds * 1000:.0f} ms after its kill -9"
         fast += f" ({left.attempts} calls were sent to it until then)"
-        return fast + (f"; later {left.probes} looked whether it was back" if left.probes else "")
+        return fast + (f"; {left.probes} later looked whether it was back" if left.probes else "")
 
     def _tell(self, what: str, act: Callable[[], object]) -> None:
         self._news.append(f"{time.monotonic() - self._start:5.1f} s  {what}")
