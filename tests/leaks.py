@@ -1,7 +1,6 @@
 """After each test the process is as it was: no thread, file descriptor or child process is left over."""
 
 import gc
-import importlib.util
 import os
 import threading
 import time
@@ -9,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from p2plb.discovery import shared
 
 SETTLED_WITHIN = 3.0
 _CACHED_THREADS = ("Trio thread", "AnyIO worker thread")  # kept for reuse by their libraries, a few seconds long
@@ -19,7 +20,7 @@ def no_leaks() -> Iterator[None]:
     """Fail a test that leaves something behind; what broader fixtures started does not count."""
     before = _belongings()
     yield
-    _close_unused_registries()
+    shared.close_unused()
     deadline = time.monotonic() + SETTLED_WITHIN
     while (left := _belongings() - before) and time.monotonic() < deadline:
         gc.collect()
@@ -54,8 +55,3 @@ def _children() -> Iterator[str]:
             continue  # it has ended meanwhile
         if int(rest.split()[1]) == os.getpid():
             yield f"child process {name})"
-
-
-def _close_unused_registries() -> None:
-    if importlib.util.find_spec("p2plb.discovery.shared"):  # not written yet
-        importlib.import_module("p2plb.discovery.shared").close_unused()

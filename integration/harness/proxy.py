@@ -55,6 +55,10 @@ class FaultProxy:
         """Refuse new connections and reset those there are."""
         self._do(self._refuse())
 
+    def refuse_new(self) -> None:
+        """Refuse new connections and keep those there are."""
+        self._do(self._stop_listening())
+
     def blackhole(self) -> None:
         """Take connections and data, and forward nothing."""
         self._do(self._blackhole())
@@ -102,10 +106,13 @@ class FaultProxy:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
             self.port = self._server.sockets[0].getsockname()[1]
 
-    async def _refuse(self) -> None:
+    async def _stop_listening(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    async def _refuse(self) -> None:
+        await self._stop_listening()
         await self._cut()
 
     async def _blackhole(self) -> None:

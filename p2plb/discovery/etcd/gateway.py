@@ -38,6 +38,8 @@ class Gateway:
     ) -> None:
         if not endpoints:
             raise ValueError("an etcd needs at least one endpoint, such as http://127.0.0.1:2379")
+        if any("@" in endpoint for endpoint in endpoints):
+            raise ValueError("endpoints carry no credentials: give user and password as arguments of their own")
         self._addresses = [parse_origin(endpoint) for endpoint in endpoints]
         self._clock = clock
         origins = [f"{scheme}://{_netloc(host, port)}" for scheme, host, port in self._addresses]

@@ -1,0 +1,141 @@
+"""The gateway driver with users, passwords, certificates: what heals by itself, and what is refused for good."""
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from integration.harness.etcd import ROOT_USER, Etcd, secured, single
+from p2plb.discovery.etcd.driver import Changed, Closed, Denied, Driver, Opened, Unavailable, Want
+from p2plb.discovery.etcd.gateway import Gateway
+from tests.contract_driver import LONG
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Etcd]:
+    """Lend an etcd that asks for passwords, and has a reader of /mine/ besides root."""
+    with single() as node:
+        node.lock(PASSWORD)
+        node.put("/mine/1", "x")
+        node.add_reader("reader", PASSWORD, "/mine/")
+        yield node
+
+
+def open_watch(driver: Driver, prefix: bytes) -> None:
+    stream = driver.watch([Want(prefix, 1)], timeout=LONG, idle=0.05)
+    assert isinstance(next(iter(stream)), Opened)
+    stream.close()
+
+
+def gateway(node: Etcd, user: str | None = ROOT_USER, password: str | None = PASSWORD) -> Gateway:
+    return Gateway([node.url], user=user, password=password)
+
+
+def test_a_user_reads_and_watches(locked: Etcd) -> None:
+    """F44: user and password are all it takes, for calls and for streams."""
+    with closing(gateway(locked, "reader")) as driver:
+        assert driver.read([b"/mine/"], timeout=LONG).entries[0].value == b"x"
+        open_watch(driver, b"/mine/")
+
+
+def test_what_is_forbidden_is_denied(locked: Etcd) -> None:
+    """F45: a read and a watch of what is another's are denied, although etcd leaves the stream open."""
+    with closing(gateway(locked, "reader")) as driver:
+        with pytest.raises(Denied, match="permission denied"):
+            driver.read([b"/other/"], timeout=LONG)
+        with pytest.raises(Denied):
+            list(driver.watch([Want(b"/other/", 1)], timeout=LONG, idle=LONG))
+
+
+@pytest.mark.parametrize(("user", "password"), [(None, None), ("reader", "wrong"), ("nobody", PASSWORD)])
+def test_without_the_right_password_all_is_denied(locked: Etcd, user: str | None, password: str | None) -> None:
+    """F44: a missing or wrong password is permanent: denied, for calls and streams."""
+    with closing(gateway(locked, user, password)) as driver:
+        with pytest.raises(Denied):
+            driver.read([b"/mine/"], timeout=LONG)
+        with pytest.raises(Denied):
+            list(driver.watch([Want(b"/mine/", 1)], timeout=LONG, idle=LONG))
+
+
+def test_lost_tokens_are_renewed() -> None:
+    """F44: a restarted etcd knows none of its tokens; a call and a watch log in again, once, without an error."""
+    with single() as node:
+        node.lock(PASSWORD)
+        with closing(gateway(node)) as driver:
+            driver.read([b"/"], timeout=LONG)
+            node.restart()
+            open_watch(driver, b"/")
+            node.restart()
+            driver.read([b"/"], timeout=LONG)
+
+
+def test_authentication_may_be_switched_live() -> None:
+    """F44: the same driver works before, while and after etcd asks for a password."""
+    with single() as node, closing(gateway(node)) as driver:
+        driver.read([b"/"], timeout=LONG)
+        node.lock(PASSWORD)
+        driver.read([b"/"], timeout=LONG)
+        open_watch(driver, b"/")
+        node.unlock()
+        driver.read([b"/"], timeout=LONG)
+
+
+def test_no_credential_reaches_a_log_or_an_error(locked: Etcd, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither password nor token stand in what is logged at the lowest level or raised, httpcore's words included."""
+    caplog.set_level(logging.DEBUG)
+    with closing(gateway(locked, "reader", "wrong-secret")) as driver, pytest.raises(Denied) as denied:
+        driver.read([b"/mine/"], timeout=LONG)
+    with closing(gateway(locked, "reader")) as driver:
+        driver.read([b"/mine/"], timeout=LONG)
+        token = driver._session.authorization(0.0)["Authorization"]
+        with pytest.raises(Denied) as forbidden:
+            driver.read([b"/other/"], timeout=LONG)
+    said = caplog.text + str(denied.value) + str(forbidden.value)
+    for secret in (PASSWORD, "wrong-secret", token):
+        assert secret not in said
+
+
+def test_tls_with_an_authority_of_ones_own() -> None:
+    """`ca` makes the server trusted; without it the connection fails, and says why."""
+    with secured() as (node, files):
+        with closing(Gateway([node.url], **files)) as driver:
+            driver.read([b"/"], timeout=LONG)
+            open_watch(driver, b"/")
+        with closing(Gateway([node.url])) as stranger:
+            with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED") as failure:
+                stranger.read([b"/"], timeout=LONG)
+            assert not failure.value.ambiguous
+
+
+def test_client_certificates() -> None:
+    """`cert` and `key` open an etcd that asks for certificates; a file that can't be read is named."""
+    with secured(client_certificates=True) as (node, files):
+        with closing(Gateway([node.url], **files)) as driver:
+            node.put("/1")
+            stream = driver.watch([Want(b"/", 1)], timeout=LONG, idle=LONG)
+            frames = iter(stream)
+            assert [type(next(frames)), type(next(frames))] == [Opened, Changed]
+        for wrong in ({"ca": files["ca"]}, {**files, "cert": "/no/such.pem"}):
+            named = pytest.raises(Unavailable, match="such.pem" if "cert" in wrong else None)
+            with closing(Gateway([node.url], **wrong)) as other, named:
+                other.read([b"/"], timeout=LONG)
+
+
+def test_close_ends_a_tls_handshake() -> None:
+    """F79: a server that takes the connection and never shakes hands does not keep a closed driver."""
+    with socket.create_server(("127.0.0.1", 0)) as mute, ThreadPoolExecutor(1) as pool:
+        driver = Gateway([f"https://127.0.0.1:{mute.getsockname()[1]}"])
+        reading = pool.submit(driver.read, [b"/"], timeout=LONG)
+        connection, _ = mute.accept()
+        with connection:
+            assert connection.recv(1)  # the client's hello: it is in the handshake
+            closing = threading.Thread(target=driver.close)
+            closing.start()
+            assert isinstance(reading.exception(5.0), Closed)
+            closing.join()
