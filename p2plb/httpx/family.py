@@ -60,7 +60,8 @@ def _refine(error: Exception, fault: Fault) -> Fault:
     if fault is Fault.NEVER_SENT and _is_shortage(error):
         return Fault.LOCAL
     event = error.args[0] if error.args else None
-    if getattr(event, "error_code", None) == REFUSED_STREAM and hasattr(event, "stream_id"):
+    refused = getattr(event, "error_code", None) == REFUSED_STREAM and hasattr(event, "stream_id")
+    if refused or getattr(event, "last_stream_id", None) == 0:  # GOAWAY: no stream was or will be processed
         return Fault.NEVER_PROCESSED
     return fault
 

@@ -77,6 +77,7 @@ class _Inners:
     """The transports by node. A claim is taken before `_get`, so what has none may be closed."""
 
     lane: type[InnerLane] = InnerLane
+    verb = "handle_request"
 
     def __init__(self, make: Callable[[Instance], Any]) -> None:
         self._make = make
@@ -89,9 +90,15 @@ class _Inners:
         with self._lock:
             lane = self._lanes.get(node)
             if lane is None:
-                lane = self._lanes[node] = self.lane(node, self._make(node.instance))
+                lane = self._lanes[node] = self.lane(node, self._made(node.instance))
             lane.used = time.monotonic()
             return lane
+
+    def _made(self, instance: Instance) -> Any:
+        transport = self._make(instance)
+        if not hasattr(transport, self.verb):
+            raise TypeError(f"inner= returns an httpx transport with {self.verb}() here, not {transport!r}")
+        return transport
 
     def mark(self) -> None:
         """Say that nodes have left: their transports are closed when the next call ends."""
@@ -141,6 +148,7 @@ class AsyncInners(_Inners):
     """Inner transports of one event loop, in the place of `AsyncLanes`."""
 
     lane = AsyncInnerLane
+    verb = "handle_async_request"
 
     async def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> InnerLane:  # noqa: ARG002
         """Return the node's transport as a lane."""
