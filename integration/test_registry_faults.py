@@ -247,6 +247,27 @@ def test_the_leader_dies_and_then_the_quorum() -> None:
         assert shown == sorted(shown), "never fewer"
 
 
+def test_many_services_on_one_stream(etcd: Etcd, prefix: str) -> None:
+    """F40: a stream for many services opens each time, though etcd's gateway loses parts of long requests."""
+    timing = Timing(open=2.0, idle=(0.02, 0.03), gap=0.0)
+    errors: set[str | None] = set()
+    with registry(etcd.url, timing=timing, prefix=prefix) as ours:
+        heard = [Heard() for _ in range(30)]
+        for number, listener in enumerate(heard):
+            ours.watch(f"service{number}", listener)
+        over = time.monotonic() + 2.0
+        while time.monotonic() < over:
+            errors.add(ours.status().error)
+            time.sleep(0.01)
+        assert errors == {None}, "some sixty openings"
+        for number in range(30):
+            record = instance("a1", service=f"service{number}")
+            key = records.key(records.services_root(prefix), record.service, record.id)
+            etcd.put(key.decode(), records.encode(record).decode())
+        for listener in heard:
+            hears(listener, "a1")
+
+
 def test_put_to_listener(etcd: Etcd, prefix: str) -> None:
     """From etcd's answer to a put until the listener has heard it: a few milliseconds."""
     times: dict[int, float] = {}

@@ -89,7 +89,7 @@ class GatewayStream:
 
     def _responses(self, link: Link, frames: Frames, headers: dict[str, str]) -> Iterator[Frame]:
         lines = Lines()
-        with link.stream("watch", watch_requests(self._wants), headers) as (status, pieces):
+        with link.stream("watch", b"\n".join(watch_requests(self._wants)), headers) as (status, pieces):
             if status != HTTPStatus.OK:
                 raise faults.from_answer(link.origin, status, next(pieces, b""))
             for piece in pieces:
