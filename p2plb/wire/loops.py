@@ -1,5 +1,6 @@
 """One thing for each running event loop: async lanes belong to the loop on which they were opened."""
 
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -15,20 +16,23 @@ class PerLoop(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._by_loop: weakref.WeakKeyDictionary[Any, T] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()  # loops run in several threads
 
     def here(self) -> T:
         """Return the one of the loop that runs now."""
         loop = running_loop()
         found = self._by_loop.get(loop)
         if found is None:
-            for other in [one for one in self._by_loop if getattr(one, "is_closed", bool)()]:
-                del self._by_loop[other]
-            found = self._by_loop[loop] = self._make()
+            with self._lock:
+                for other in [one for one in self._by_loop if getattr(one, "is_closed", bool)()]:
+                    del self._by_loop[other]
+                found = self._by_loop[loop] = self._make()
         return found
 
     def all(self) -> list[T]:
         """Return those of all loops."""
-        return list(self._by_loop.values())
+        with self._lock:
+            return list(self._by_loop.values())
 
 
 def running_loop() -> Any:
