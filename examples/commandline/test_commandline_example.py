@@ -32,13 +32,15 @@ def test_the_guide() -> None:
     """`dev` runs an etcd, a server registers, `ls` shows it, `curl` reaches it, and all of them end when told."""
     port = free_port()
     registry = f"etcd://127.0.0.1:{port}"
-    dev = subprocess.Popen([sys.executable, "-m", "p2plb.cli", "dev", "--port", str(port)], stdout=subprocess.DEVNULL)
-    server = subprocess.Popen([sys.executable, SERVER, "--registry", registry, "--drain-grace", "0.1"])
-    try:
-        assert "hello from process" in until_it_answers("curl", "hello/", "-v", "--registry", registry)
-        assert "up" in p2plb("ls", "hello", "--registry", registry).stdout
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(PATIENCE)
-        dev.send_signal(signal.SIGTERM)
-        dev.wait(PATIENCE)
+    command = [sys.executable, "-m", "p2plb.cli", "dev", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as dev:
+        try:
+            until_it_answers("ls", "--registry", registry)
+            with subprocess.Popen([sys.executable, SERVER, "--registry", registry, "--drain-grace", "0.1"]) as server:
+                try:
+                    assert "hello from process" in until_it_answers("curl", "hello/", "-v", "--registry", registry)
+                    assert "up" in p2plb("ls", "hello", "--registry", registry).stdout
+                finally:
+                    server.send_signal(signal.SIGTERM)
+        finally:
+            dev.send_signal(signal.SIGTERM)
