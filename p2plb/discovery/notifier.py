@@ -87,7 +87,7 @@ class Notifier:
                 self._watched[service] = last
                 self._tell(subscription, last)
         if first:
-            on_first()
+            self._announce_first(subscription, on_first)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -130,6 +130,13 @@ class Notifier:
     def _rest(self, service: str) -> None:
         if (last := self._watched.pop(service, None)) is not None:
             self._resting[service] = last
+
+    def _announce_first(self, subscription: Subscription, on_first: Callable[[], None]) -> None:
+        try:
+            on_first()
+        except DiscoveryError:
+            subscription.close()
+            raise
 
     def _tell(self, subscription: Subscription, snapshot: Snapshot) -> None:
         self._due[subscription] = snapshot

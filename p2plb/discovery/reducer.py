@@ -7,6 +7,7 @@ an event counts only if it is newer than what is known of its key, and a full li
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from p2plb.discovery.etcd.driver import Entry
 from p2plb.discovery.ghosts import Losses, MassLoss
@@ -33,6 +34,7 @@ class Skipped:
 class _Known:
     instance: Instance
     created: int
+    value: bytes
 
 
 class _Service:
@@ -78,7 +80,7 @@ class _Service:
         live = _one_per_address(self.known.values())
         self.shown = frozenset(instance.id for instance in live)
         ghosts = self.losses.settle(live, now)
-        instances = tuple(sorted((*live, *ghosts), key=lambda instance: instance.id))
+        instances = tuple(sorted((*live, *ghosts), key=attrgetter("id")))
         snapshot = Snapshot(self.name, instances, revision, frozenset(ghost.id for ghost in ghosts))
         if self.snapshot and (self.snapshot.instances, self.snapshot.ghosts) == (instances, snapshot.ghosts):
             return None
@@ -169,12 +171,16 @@ class Reducer:
             service.remove(entry.key, now)
             return
         try:
-            instance = self._decode(entry.key, entry.value)
+            instance = self._instance(service.known.get(entry.key), entry.key, entry.value)
         except ValueError as error:
             self._skip(service, entry, str(error), now)
         else:
             service.skipped.pop(entry.key, None)
-            service.known[entry.key] = _Known(instance, entry.create_revision)
+            service.known[entry.key] = _Known(instance, entry.create_revision, entry.value)
+
+    def _instance(self, known: _Known | None, key: bytes, value: bytes) -> Instance:
+        """Decode, unless it is what is known already, as most of a full list is: decoding is dear."""
+        return known.instance if known is not None and known.value == value else self._decode(key, value)
 
     def _skip(self, service: _Service, entry: Entry, reason: str, now: float) -> None:
         before = service.skipped.get(entry.key)
@@ -187,9 +193,16 @@ class Reducer:
 def _one_per_address(known: Iterable[_Known]) -> list[Instance]:
     """Of several records with one address, return the one that was created last: the others have died there."""
     newest: dict[tuple[str, int], _Known] = {}
-    for record in sorted(known, key=lambda record: (record.created, record.instance.id)):
-        newest[record.instance.host, record.instance.port] = record
+    for record in known:
+        address = (record.instance.host, record.instance.port)
+        other = newest.get(address)
+        if other is None or _seniority(record) > _seniority(other):
+            newest[address] = record
     return [record.instance for record in newest.values()]
+
+
+def _seniority(record: _Known) -> tuple[int, str]:
+    return record.created, record.instance.id
 
 
 def _news(snapshots: Iterable[Snapshot | None]) -> list[Snapshot]:

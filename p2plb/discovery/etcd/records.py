@@ -98,14 +98,10 @@ def _parse(value: bytes) -> dict[str, Any]:
     if len(value) > MAX_VALUE:
         raise BadRecord(f"the value has {len(value)} bytes, more than {MAX_VALUE}")
     try:
-        record = json.loads(
-            value.decode(),
-            parse_constant=_reject,
-            parse_float=_finite,
-            parse_int=_whole,
-            object_pairs_hook=_unique,
-        )
-        _check_tree(record, MAX_DEPTH)
+        record = _STRICT.decode(value.decode())
+        # The walk is dear, and few values can need it: deep ones have brackets, surrogates are escaped.
+        if b"\\u" in value or value.count(b"{") + value.count(b"[") > MAX_DEPTH:
+            _check_tree(record, MAX_DEPTH)
     except (ValueError, RecursionError) as error:
         raise BadRecord(f"the value is no strict JSON: {error}") from None
     if not isinstance(record, dict):
@@ -135,6 +131,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(record) != len(pairs):
         raise ValueError("a key stands twice in an object")
     return record
+
+
+_STRICT: Final = json.JSONDecoder(
+    parse_constant=_reject, parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique
+)
 
 
 def _check_tree(value: object, depth: int) -> None:
