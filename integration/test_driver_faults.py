@@ -106,6 +106,21 @@ def test_a_connection_closed_while_idle_is_replaced(driver: Driver, proxy: Fault
     assert proxy.accepted == 2
 
 
+def test_a_connection_that_breaks_under_a_request_is_replaced(
+    driver: Driver, proxy: FaultProxy, prefix: str
+) -> None:
+    """F07: so is one that breaks just as it is used again, for all that we ask may be asked twice."""
+    driver.read([prefix.encode()], timeout=LONG)
+    proxy.blackhole()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(driver.read, [prefix.encode()], timeout=LONG)
+        time.sleep(0.1)  # the request is on its way; were it not, the test would be weaker, not wrong
+        proxy.cut()
+        proxy.pass_through()
+        assert reading.result(LONG).revision
+    assert proxy.accepted == 2
+
+
 def test_a_swallowed_answer_is_ambiguous(driver: Driver, proxy: FaultProxy, prefix: str) -> None:
     """F54: a put whose answer is lost may have been carried out, and here it was; repeating it is safe."""
     key = f"{prefix}/1".encode()

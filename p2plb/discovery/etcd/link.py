@@ -16,7 +16,7 @@ import httpcore
 from p2plb.discovery.etcd.driver import Unavailable
 from p2plb.discovery.etcd.faults import TooLarge
 
-CONNECT_WITHIN: Final = 2.0  # seconds for TCP alone; one SYN may be lost and repeated
+CONNECT_WITHIN: Final = 2.0  # seconds for TCP, and again for TLS; one SYN may be lost and repeated
 MAX_ANSWER: Final = 16 * 1024 * 1024
 
 # A cut network shows within 3 + 3 * 1 s, whatever the deadlines are. Names differ between systems.
