@@ -4,12 +4,14 @@ The timers are short; what must hold is the order of events: the last good list 
 etcd is back.
 """
 
+import os
 import statistics
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import NoReturn
 
 import pytest
 
@@ -245,6 +247,39 @@ def test_the_leader_dies_and_then_the_quorum() -> None:
         hears(heard, "a1", "a2", "a3")
         shown = [len(snapshot.instances) for snapshot in heard.snapshots]
         assert shown == sorted(shown), "never fewer"
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_fork(etcd: Etcd, prefix: str) -> None:
+    """F58: a child watches and lists through connections of its own, and takes nothing from its parent."""
+    with registry(etcd.url, prefix=prefix) as ours:
+        ours.watch("users", heard := Heard())
+        announcement = ours.announce(instance("a1"), ttl=60)
+        hears(heard, "a1")
+        child = os.fork()
+        if child == 0:
+            _in_child(ours)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        put(etcd, 2, prefix)
+        hears(heard, "a1", "a2")
+        assert ours.status().connected
+        assert [len(snapshot.instances) for snapshot in ours.list()] == [2], "the child has withdrawn nothing"
+        announcement.withdraw(LONG)
+
+
+def _in_child(ours: EtcdRegistry) -> NoReturn:
+    code = 1
+    try:
+        assert ours.snapshot("users") is not None
+        assert not [each for each in threading.enumerate() if each.name.startswith("p2plb")]
+        ours.watch("users", heard := Heard())
+        hears(heard, "a1")
+        assert len(ours.list()) == 1
+        connected(ours)
+        ours.close()
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def test_many_services_on_one_stream(etcd: Etcd, prefix: str) -> None:
