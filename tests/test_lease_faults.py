@@ -53,10 +53,11 @@ def test_after_a_wipe_everybody_is_back_within_a_third_of_the_ttl(world: World) 
     assert len(world.stored()) == 30
 
 
-def test_an_outage_deregisters_nobody(world: World) -> None:
+@pytest.mark.parametrize("before", [1, 5, 8])
+def test_an_outage_deregisters_nobody(world: World, before: float) -> None:
     """F30: the record is presumed to stand for a TTL, then the state says that it may not; all heals by itself."""
     announced = world.process().register(instance())
-    world.run(5)
+    world.run(before)
     world.fail_all(DOWN)
     world.run(6)
     assert announced.state is UP

@@ -42,6 +42,17 @@ def test_our_own_predecessor_is_replaced_at_once(world: World) -> None:
     assert world.stored() == {"a": instance(weight=3)}
 
 
+def test_two_living_ones_at_one_address_do_not_take_turns(world: World) -> None:
+    """F16: the newer one takes over, the older one yields, and the record changes hands once."""
+    older = world.process(1).register(instance(weight=1))
+    world.run(5)
+    newer = world.process(2).register(instance(weight=2))
+    world.run(300)
+    assert (older.state, newer.state) == (RETRYING, UP)
+    assert world.stored() == {"a": instance(weight=2)}
+    assert world.etcd.revision == 3
+
+
 def test_a_dead_predecessor_at_another_address_is_outlived(world: World) -> None:
     """F16: the same id on a new port waits for the lease of the dead one, then stands."""
     crashed = world.process(1)

@@ -1,6 +1,7 @@
 """The life of a registration: what it takes, where it starts, how it leaves; on registries without a network."""
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,41 +47,6 @@ def users(registry: EtcdRegistry, **settings: Any) -> Registration:
 
 def stored(registry: EtcdRegistry) -> list[Instance]:
     return [instance for snapshot in registry.list() for instance in snapshot.instances]
-
-
-@pytest.mark.parametrize(
-    ("settings", "error", "text"),
-    [
-        ({"port": 0}, ValueError, "port 0 lets the system choose: start the server first"),
-        ({"port": "8001"}, TypeError, "port is a whole number, not '8001'"),
-        ({"port": True}, TypeError, "port is a whole number, not True"),
-        ({"port": 70_000}, ValueError, "a port is from 1 to 65535, not 70000"),
-        ({}, ValueError, "give port, the one on which the server listens, or url"),
-        ({"host": "10.0.0.7"}, ValueError, "give port"),
-        ({"url": "http://10.0.0.7:1", "port": 1}, ValueError, "give url, or host and port, not both"),
-        ({"url": "http://10.0.0.7:1", "host": "h"}, ValueError, "give url, or host and port, not both"),
-        ({"url": "http://10.0.0.7:1/path"}, ValueError, "a url is an origin such as http://10.0.0.7:8001"),
-        ({"port": 1, "scheme": "ftp"}, ValueError, "a url is an origin"),
-        ({"port": 1, "service": "us/ers"}, ValueError, "a service name is 1 to 128 of the letters"),
-        ({"port": 1, "id": ""}, ValueError, "an instance id is 1 to 128 of the letters"),
-        ({"port": 1, "ttl": 1}, ValueError, "ttl is from 2 to 3600, not 1"),
-        ({"port": 1, "ttl": "10"}, TypeError, "ttl is a number"),
-        ({"port": 1, "weight": float("nan")}, ValueError, "weight is from 0 to 1000"),
-        (
-            {"port": 1, "metadata": {"a": "x" * 2_000_000}},
-            ValueError,
-            "metadata takes 2000008 bytes as JSON, more than",
-        ),
-        ({"port": 1, "metadata": {"a": object()}}, TypeError, "not JSON serializable"),
-        ({"port": 1, "drain_grace": -1}, ValueError, "drain_grace is from 0"),
-        ({"port": 1, "drain_on": (9,)}, ValueError, "SIGKILL can't be caught"),
-        ({"port": 1, "drain_on": (0,)}, ValueError, "0 is not a valid Signals"),
-    ],
-)
-def test_wrong_arguments_are_told_at_construction(settings: dict[str, Any], error: type[Exception], text: str) -> None:
-    """F57: what can never work is an error where it was written, and says what to write."""
-    with pytest.raises(error, match=text):
-        register(**{"service": "users"} | settings)
 
 
 def test_nothing_happens_before_entering(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
@@ -201,6 +167,42 @@ def test_a_registration_runs_once(registry: EtcdRegistry) -> None:
     registration.close()
     with pytest.raises(RuntimeError, match="a registration runs once"):
         registration.start()
+
+
+def test_signals_are_the_main_threads_only(registry: EtcdRegistry) -> None:
+    """`drain_on` elsewhere is an error that says so, and nothing is left running."""
+    told: list[str] = []
+
+    def start() -> None:
+        with pytest.raises(ValueError, match="main thread only") as caught:
+            users(registry, drain_on=(signal.SIGUSR1,)).start()
+        told.append(str(caught.value))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join(PATIENCE)
+    assert told
+
+
+def test_a_signal_drains_and_is_handed_on(registry: EtcdRegistry) -> None:
+    """F02: the program's own handler is called once the record is gone, whether entered by `with` or `start`."""
+    left: list[list[Instance]] = []
+    called = threading.Event()
+
+    def handler(number: int, frame: object) -> None:
+        left.append(stored(registry))
+        called.set()
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    registration = users(registry, drain_on=(signal.SIGUSR1,)).start()
+    assert registration.wait(PATIENCE)
+    assert len(stored(registry)) == 1
+    signal.raise_signal(signal.SIGUSR1)
+    assert eventually(called.is_set)
+    assert left == [[]]
+    registration.stop()
+    assert signal.getsignal(signal.SIGUSR1) is handler
+    signal.signal(signal.SIGUSR1, before)
 
 
 def test_waiting_raises_what_it_can_not_heal(etcd: FakeEtcd, registry: EtcdRegistry) -> None:

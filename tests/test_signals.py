@@ -64,17 +64,17 @@ def test_the_handler_returns_at_once_and_more_signals_are_absorbed(previous: Pre
     handover.uninstall()
 
 
-def test_a_failure_of_the_work_does_not_keep_the_signal(previous: Previous, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_the_work_does_not_keep_the_signal(previous: Previous, caplog: pytest.LogCaptureFixture) -> None:
     """A program that is told to end must end."""
 
     def work() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
     handover = Handover([signal.SIGUSR1], work)
     handover.install()
     signal.raise_signal(signal.SIGUSR1)
     assert previous.called.wait(PATIENCE)
+    assert "the work before SIGUSR1 failed" in caplog.text
     handover.uninstall()
 
 

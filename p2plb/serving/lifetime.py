@@ -79,14 +79,14 @@ class Registration:
         """Begin to register and return at once; a second start changes nothing.
 
         Raises `RegistrationError` if the registry takes no registrations or the own address can't be told, `ValueError`
-        for a wrong registry URL.
+        for a wrong registry URL, or for `drain_on` outside the main thread. One that failed to start is over.
         """
-        with self._lock:
-            if self._ended:
-                raise RuntimeError("a registration runs once: make a new one with p2plb.register")
-            if self._announcement is None:
-                self._announce()
-        self._wake_waiters()
+        try:
+            self._signals.install()
+            self._begin()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -160,9 +160,8 @@ class Registration:
         await _in_thread(self.stop)
 
     def __enter__(self) -> Self:
-        self._signals.install()
+        self.start()
         try:
-            self.start()
             self._check_required(self._required is None or self.wait(self._required))
         except BaseException:
             self.stop()
@@ -175,9 +174,9 @@ class Registration:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        self._signals.install()
         try:
-            await _in_thread(self.start)
+            self._signals.install()
+            await _in_thread(self._begin)
             self._check_required(self._required is None or await self.wait_async(self._required))
         except BaseException:
             await self.stop_async()
@@ -201,6 +200,14 @@ class Registration:
         self._lock = threading.Lock()
         self._leaving = threading.RLock()
         self._changed = threading.Condition()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._ended:
+                raise RuntimeError("a registration runs once: make a new one with p2plb.register")
+            if self._announcement is None:
+                self._announce()
+        self._wake_waiters()
 
     def _announce(self) -> None:
         hold = shared.hold(self._source)

@@ -5,13 +5,19 @@ lock. So the handler only puts the signal into a queue made for this (`SimpleQue
 started beforehand does the work and then sends the signal once more. It knows nothing of registrations.
 """
 
+import logging
 import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any
+from typing import Any, Final
+
+logger = logging.getLogger("p2plb.serving")
+
+SEND_AGAIN: Final = 0.05  # seconds
 
 
 class Handover:
@@ -29,10 +35,11 @@ class Handover:
         self._previous: dict[signal.Signals, Any] = {}
         self._inbox: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._transparent = False
+        self._handed_on = False
 
     def install(self) -> None:
-        """Take the signals over; `ValueError` outside the main thread, where Python can't."""
-        if not self.signals:
+        """Take the signals over, once; `ValueError` outside the main thread, where Python can't."""
+        if not self.signals or self._previous:
             return
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("signals can be handled in the main thread only: enter there, or drain without drain_on")
@@ -66,12 +73,25 @@ class Handover:
             return
         try:
             self._work()
-        finally:
-            self._transparent = True
-            # To the main thread, so that it wakes up from whatever it waits for.
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
+        except Exception:  # a process that is told to end must end, whatever the work comes to
+            logger.exception("the work before %s failed", signal.Signals(number).name)
+        self._transparent = True
+        self._send_on(number)
+
+    def _send_on(self, number: int) -> None:
+        """Send the signal to the main thread until its handler has run.
+
+        Once is not enough: a signal that comes just before the thread begins to wait for a lock does not wake it.
+        """
+        main = threading.main_thread().ident
+        while main is not None and not self._handed_on:
+            signal.pthread_kill(main, number)
+            time.sleep(SEND_AGAIN)
+            if signal.getsignal(number) != self._received:
+                return
 
     def _hand_on(self, number: signal.Signals, frame: FrameType | None) -> None:
+        self._handed_on = True
         previous = self._previous[number]
         if callable(previous):
             previous(number, frame)

@@ -39,6 +39,7 @@ class EtcdAnnouncement:
         self._on_state = on_state
         self._ended = threading.Event()
         self._forgotten = False
+        self._troubled = False
 
     @property
     def state(self) -> AnnouncementState:
@@ -97,11 +98,13 @@ class EtcdAnnouncement:
         self.forget()
 
     def _log(self, told: Told) -> None:
-        level = logging.DEBUG
+        """Log trouble and its end; what goes well is for debugging only."""
+        level = logging.INFO if self._troubled else logging.DEBUG
         if isinstance(told.error, RegistrationError) or told.state is AnnouncementState.FAILED:
             level = logging.ERROR
         elif told.error is not None:
             level = logging.WARNING
+        self._troubled = told.error is not None
         logger.log(level, "%s is %s%s", self._name, told.state, f": {told.error}" if told.error else "")
 
     @property
