@@ -205,6 +205,14 @@ def test_who_left_through_draining_is_no_ghost() -> None:
     assert ids(made.changed([*goodbyes, *(gone(f"a{n}", 30 + n) for n in range(1, 5))], 0.0)) == []
 
 
+def test_who_was_never_shown_is_no_ghost() -> None:
+    """F36: instances that come and go within one frame were nobody's, so they are no loss."""
+    made = listed(several(1))
+    flapped = [*several(5, 6, 7, 8, revision=20), *(gone(f"a{n}", 30 + n) for n in (5, 6, 7, 8))]
+    assert made.changed(flapped, 0.0) == []
+    assert made.due is None
+
+
 def test_losses_far_apart_are_no_mass_loss() -> None:
     """F36: what was lost long ago does not count."""
     made = listed(several(1, 2, 3, 4))

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from p2plb.discovery.etcd import records
-from p2plb.discovery.etcd.driver import Changed, Denied, DriverError, Entry, Frame, Unavailable
+from p2plb.discovery.etcd.driver import Changed, Denied, DriverError, Entry, Frame, Unavailable, Want, WatchStream
 from p2plb.discovery.etcd.registry import EtcdRegistry
 from p2plb.discovery.ghosts import MassLoss
 from p2plb.discovery.memory import MemoryRegistry
@@ -113,6 +113,36 @@ def test_services_that_come_together_share_one_opening() -> None:
         for listener in heard:
             listener.waits_for()
         assert stage.etcd.calls["watch"] <= 10
+
+
+def test_a_service_that_comes_while_the_stream_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch that begins in the moment between deciding and opening is not forgotten until the next rotation."""
+    etcd = FakeEtcd()
+    driver = etcd.driver()
+    original, late = driver.watch, Heard()
+
+    def watch(wants: Sequence[Want], *, timeout: float, idle: float) -> WatchStream:
+        monkeypatch.setattr(driver, "watch", original)
+        registry.watch("late", late)
+        return original(wants, timeout=timeout, idle=idle)
+
+    monkeypatch.setattr(driver, "watch", watch)
+    with EtcdRegistry(driver, timing=Timing(idle=(60.0, 60.0))) as registry:
+        registry.watch("users", Heard())
+        late.waits_for()
+
+
+def test_ghosts_do_not_wait_for_the_rotation() -> None:
+    """F36: a ghost's time ends when it is over, however long the stream may be silent."""
+    stage = EtcdStage(Timing(idle=(60.0, 60.0), loss=MassLoss(keep=0.2)))
+    with stage.registry:
+        for number in (1, 2, 3):
+            stage.put(instance(f"a{number}"))
+        stage.registry.watch("users", heard := Heard())
+        heard.waits_for("a1", "a2", "a3")
+        stage.etcd.delete_prefix(b"/p2plb/")
+        heard.waits_for()
+        assert any(snapshot.ghosts for snapshot in heard.snapshots)
 
 
 def test_nothing_is_lost_between_streams(stage: EtcdStage) -> None:
