@@ -39,7 +39,7 @@ class EtcdAnnouncement:
         self._on_state = on_state
         self._ended = threading.Event()
         self._forgotten = False
-        self._troubled = False
+        self._troubled = self._defect_told = False
 
     @property
     def state(self) -> AnnouncementState:
@@ -70,7 +70,9 @@ class EtcdAnnouncement:
         try:
             return bool(self._ready())
         except Exception:  # the user's code must not end the thread that keeps the leases
-            logger.exception("asking whether %s is ready failed", self._name)
+            level = logging.DEBUG if self._defect_told else logging.ERROR
+            self._defect_told = True
+            logger.log(level, "asking whether %s is ready failed", self._name, exc_info=True)
             return False
 
     def tell(self) -> bool:

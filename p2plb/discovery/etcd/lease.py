@@ -86,7 +86,7 @@ class Lease:
     """One lease of this process, for all publications that want the same TTL."""
 
     def __init__(self, ttl: int, *, rng: random.Random, timing: Timing) -> None:
-        self.wanted = ttl
+        self._wanted = ttl
         self.publications: list[Publication] = []
         self._rng = rng
         self._timing = timing
@@ -128,7 +128,7 @@ class Lease:
         if staying and self._lease:
             yield max(self._renew_at, self._pause_until), Keepalive(self._lease)
         elif any(publication.stage is not Stage.ASKING for publication in staying):
-            yield self._pause_until, Grant(self._candidate, self.wanted)
+            yield self._pause_until, Grant(self._candidate, self._wanted)
         for publication in staying:
             yield from self._errand(publication)
 

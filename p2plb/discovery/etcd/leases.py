@@ -5,6 +5,7 @@ what other threads want lies in the inbox until it is between two steps. It know
 """
 
 import logging
+import math
 import random
 import threading
 import time
@@ -18,7 +19,7 @@ from p2plb.discovery.etcd.announcement import EtcdAnnouncement, OnState
 from p2plb.discovery.etcd.driver import Closed, Driver, DriverError, Unavailable
 from p2plb.discovery.etcd.lease import Ask, Delete, Grant, Holder, Inspect, Keepalive, Lease, Publish, Revoke, Step
 from p2plb.discovery.etcd.publication import Publication, Timing
-from p2plb.errors import RegistrationError
+from p2plb.errors import DiscoveryError, RegistrationError
 from p2plb.instance import Instance
 
 logger = logging.getLogger("p2plb.discovery")
@@ -48,7 +49,7 @@ class LeaseKeeper:
         self._clock = clock
         self._rng = rng or random.SystemRandom()
         self._timing = timing or Timing()
-        self._closed = False
+        self._closed = self._defect_told = False
         self._reset()
 
     def announce(
@@ -56,8 +57,8 @@ class LeaseKeeper:
     ) -> EtcdAnnouncement:
         """Keep a record in etcd until it is withdrawn; returns at once.
 
-        Raises `ValueError` or `TypeError` for what can't be announced, `Closed` after `close()`, `DiscoveryError` if no
-        thread can be started (the interpreter is ending).
+        Raises `ValueError` or `TypeError` for what can't be announced, `DiscoveryError` after `close()` or if no thread
+        can be started (the interpreter is ending).
         """
         if ttl < MIN_TTL:
             raise ValueError(f"ttl is at least {MIN_TTL} seconds, not {ttl:g}")
@@ -66,9 +67,9 @@ class LeaseKeeper:
         announcement = EtcdAnnouncement(self, publication, ready, on_state)
         with self._changed:
             if self._closed:
-                raise Closed(f"the registry {self._driver.url} was closed")
+                raise DiscoveryError(f"the registry {self._driver.url} is closed")
             self._ensure_thread()
-            self._post(lambda now: self._add(announcement, publication, round(ttl), now))
+            self._post(lambda now: self._add(announcement, publication, math.ceil(ttl), now))
         return announcement
 
     def replace(self, publication: Publication, instance: Instance) -> None:
@@ -182,7 +183,9 @@ class LeaseKeeper:
         except DriverError as error:
             lease.failed(step, error, self._clock())
         except Exception as error:  # a defect of a driver must not end the thread that keeps the leases
-            logger.exception("unexpected error of the driver for %s", self._driver.url)
+            level = logging.DEBUG if self._defect_told else logging.ERROR
+            self._defect_told = True
+            logger.log(level, "unexpected error of the driver for %s", self._driver.url, exc_info=True)
             lease.failed(step, Unavailable(repr(error), ambiguous=True), self._clock())
         else:
             lease.done(step, outcome, self._clock())
