@@ -107,7 +107,7 @@ class Notifier:
             watchers = self._subscriptions.get(snapshot.service)
             kept = self._resting if watchers is None else self._watched
             kept[snapshot.service] = snapshot
-            for subscription in watchers or ():
+            for subscription in tuple(watchers or ()):  # one of them may be collected, and so closed, meanwhile
                 self._tell(subscription, snapshot)
 
     def close(self) -> None:
