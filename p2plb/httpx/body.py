@@ -54,20 +54,20 @@ class Body(_Body, httpx.SyncByteStream):
         """Give the lane back, or close it if the body was not read to its end."""
         if self._closed:
             return
-        self._closed = True
+        self._closed, complete = True, False
         try:
             if hasattr(self._stream, "close"):
                 self._stream.close()
-            self._lanes.give_back(self._lane, complete=self._complete)
-        except BaseException:
-            self._lane.close()
-            raise
+            complete = self._complete
         finally:
-            self.done()
+            try:
+                self._lanes.give_back(self._lane, complete=complete)
+            finally:
+                self.done()
 
-    def dispose(self) -> None:
+    def dispose(self, deadline: float | None) -> None:
         """Read the rest if it is short, and close."""
-        self._lane.limit(time.monotonic() + DISPOSE_SECONDS)
+        self._lane.limit(_soon(deadline))
         size = 0
         with contextlib.suppress(httpx.TransportError), contextlib.closing(self):
             for chunk in self:
@@ -95,21 +95,20 @@ class AsyncBody(_Body, httpx.AsyncByteStream):
         """Give the lane back, or close it if the body was not read to its end."""
         if self._closed:
             return
-        self._closed = True
+        self._closed, complete = True, False
         try:
             if hasattr(self._stream, "aclose"):
                 await self._stream.aclose()
-            await self._lanes.give_back(self._lane, complete=self._complete)
-        except BaseException:
-            self._lane.abort()
-            await self._lane.aclose()
-            raise
+            complete = self._complete
         finally:
-            self.done()
+            try:
+                await self._lanes.give_back(self._lane, complete=complete)
+            finally:
+                self.done()
 
-    async def dispose(self) -> None:
+    async def dispose(self, deadline: float | None) -> None:
         """Read the rest if it is short, and close."""
-        self._lane.limit(time.monotonic() + DISPOSE_SECONDS)
+        self._lane.limit(_soon(deadline))
         size = 0
         try:
             with contextlib.suppress(httpx.TransportError):
@@ -122,3 +121,8 @@ class AsyncBody(_Body, httpx.AsyncByteStream):
 
     def __del__(self) -> None:
         self._lost()
+
+
+def _soon(deadline: float | None) -> float:
+    soon = time.monotonic() + DISPOSE_SECONDS
+    return soon if deadline is None else min(soon, deadline)

@@ -198,7 +198,7 @@ class Transport(_Base, httpx.BaseTransport):
         try:
             for step in exchange.steps():
                 if call.outcome is not None and call.outcome.response is not None:
-                    _retried(call).dispose()
+                    _retried(call).dispose(call.deadline)
                 match step:
                     case Send():
                         call.outcome = self._send(exchange, step)
@@ -277,7 +277,7 @@ class AsyncTransport(_Base, httpx.AsyncBaseTransport):
         try:
             for step in exchange.steps():
                 if call.outcome is not None and call.outcome.response is not None:
-                    await _retried(call).dispose()
+                    await _retried(call).dispose(call.deadline)
                 match step:
                     case Send():
                         call.outcome = await self._send(exchange, step)
