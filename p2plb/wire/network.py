@@ -1,8 +1,8 @@
 """The network backend of a lane: knows the connection from the moment TCP is up, and clips what it does to a deadline.
 
 httpcore lets go of a connection that is interrupted in the TLS handshake, and reads its timeouts only once. Through
-its public `network_backend` argument we hold the stream ourselves: whatever interrupts the handshake closes it, each
-connect, read and write ends at the call's deadline, and another thread can end the call by `abort`.
+its public `network_backend` argument we hold the stream ourselves: its lane can close it at any moment, each connect,
+read and write ends at the call's deadline, and another thread can end the call by `abort`.
 `core` is httpcore or its successor; both have the same names.
 """
 
@@ -76,12 +76,12 @@ class Link(_Held):
         return _Stream(self)
 
     def start_tls(self, context: ssl.SSLContext, name: str | None, timeout: float | None) -> None:
-        """Do the TLS handshake on the stream, which is closed if that fails."""
+        """Do the TLS handshake on the stream."""
         timeout = clip(timeout, self.deadline, self.core.ConnectTimeout)
-        plain = self.stream
-        sock = context.wrap_socket(plain.get_extra_info("socket"), server_hostname=name, do_handshake_on_connect=False)
-        self.stream = type(plain)(sock)  # known before the handshake, so that it can be aborted and closed
-        try:
+        plain = self.stream.get_extra_info("socket")
+        try:  # wrapping fails too, if the server has reset the connection
+            sock = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+            self.stream = type(self.stream)(sock)  # known before the handshake, so that it can be aborted and closed
             sock.settimeout(timeout)
             sock.do_handshake()
         except TimeoutError as error:
@@ -115,11 +115,7 @@ class _Stream:
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> "_Stream":
-        try:
-            self._link.start_tls(ssl_context, server_hostname, timeout)
-        except BaseException:
-            self._link.close()
-            raise
+        self._link.start_tls(ssl_context, server_hostname, timeout)
         return self
 
     def close(self) -> None:
@@ -190,12 +186,7 @@ class _AsyncStream:
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  httpcore's signature
     ) -> "_AsyncStream":
-        try:
-            await self._link.start_tls(ssl_context, server_hostname, timeout)
-        except BaseException:
-            self._link.abort()
-            await self._link.aclose()
-            raise
+        await self._link.start_tls(ssl_context, server_hostname, timeout)
         return self
 
     async def aclose(self) -> None:
