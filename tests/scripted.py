@@ -74,7 +74,7 @@ def drip(head: bytes, pieces: int, seconds: float) -> Script:
             await asyncio.sleep(seconds)
             writer.write(b"x")
             await writer.drain()
-        return False
+        return True
 
     return script
 

@@ -53,7 +53,7 @@ async def test_respx_below_sees_retries(world: World) -> None:
 
 @everywhere
 async def test_respx_above_the_balancer(world: World) -> None:
-    """Each instance gets one transport, which sees the address and is closed with the client."""
+    """`respx.mock(using="httpx")` stands in for the whole client: it sees the logical URL, no instance is picked."""
     with respx.mock(using="httpx") as mock:
         mock.get("http://users/42").respond(json={"id": 42})
         async with world.client(USERS) as client:
