@@ -1,8 +1,9 @@
 """Requests per second over ten instances: plain httpx, plain httpx through an nginx hop, and p2plb, in one run.
 
-    python -m integration.bench.throughput [--rounds 5] [--seconds 1]
+    python -m integration.bench.throughput [--rounds 5] [--seconds 2]
 
-The contenders take turns in every round, so that what else the machine does hits all of them; medians of the rounds
+Plain httpx stands there twice: with its default limits (100 connections, 20 of them kept idle), and without any. The
+contenders take turns in every round, so that what else the machine does hits all of them; medians of the rounds
 are printed, and the ratios of p2plb to the others.
 """
 
@@ -10,19 +11,19 @@ import argparse
 import asyncio
 import itertools
 import platform
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import TypeVar
 
 import httpx
 
 from integration.bench.backends import Backends, backends
+from integration.bench.rates import Rate, async_rate, thread_rate
 from p2plb import AsyncClient, Client
 
-PLAIN, HOP, OURS = "plain httpx, one pool", "plain httpx, nginx hop", "p2plb"
-Rates = dict[tuple[str, int], list[float]]
+PLAIN, WIDE, HOP, OURS = "plain httpx", "plain httpx, limits off", "plain httpx, nginx hop", "p2plb"
+NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+Rates = dict[tuple[str, int], list[Rate]]
 Result = TypeVar("Result")
 Call = TypeVar("Call")
 
@@ -40,8 +41,14 @@ def main() -> None:
 async def asynchronous(ten: Backends, levels: Sequence[int], rounds: int, seconds: float) -> Rates:
     """Measure the asyncio clients."""
     rates: Rates = {}
-    async with httpx.AsyncClient(trust_env=False) as plain, AsyncClient(ten.registry, trust_env=False) as ours:
-        for name, level, call in schedule(contenders(ten, plain.get, ours.get), levels, rounds):
+    async with (
+        httpx.AsyncClient(trust_env=False) as plain,
+        httpx.AsyncClient(trust_env=False, limits=NO_LIMITS) as wide,
+        httpx.AsyncClient(trust_env=False) as hop,
+        AsyncClient(ten.registry, trust_env=False) as ours,
+    ):
+        calls = contenders(ten, plain.get, wide.get, hop.get, ours.get)
+        for name, level, call in schedule(calls, levels, rounds):
             rates.setdefault((name, level), []).append(await async_rate(call, level, seconds))
     return rates
 
@@ -49,19 +56,31 @@ async def asynchronous(ten: Backends, levels: Sequence[int], rounds: int, second
 def threaded(ten: Backends, levels: Sequence[int], rounds: int, seconds: float) -> Rates:
     """Measure the sync clients."""
     rates: Rates = {}
-    with httpx.Client(trust_env=False) as plain, Client(ten.registry, trust_env=False) as ours:
-        for name, level, call in schedule(contenders(ten, plain.get, ours.get), levels, rounds):
+    with (
+        httpx.Client(trust_env=False) as plain,
+        httpx.Client(trust_env=False, limits=NO_LIMITS) as wide,
+        httpx.Client(trust_env=False) as hop,
+        Client(ten.registry, trust_env=False) as ours,
+    ):
+        calls = contenders(ten, plain.get, wide.get, hop.get, ours.get)
+        for name, level, call in schedule(calls, levels, rounds):
             rates.setdefault((name, level), []).append(thread_rate(call, level, seconds))
     return rates
 
 
 def contenders(
-    ten: Backends, plain: Callable[[str], Result], ours: Callable[[str], Result]
+    ten: Backends,
+    plain: Callable[[str], Result],
+    wide: Callable[[str], Result],
+    hop: Callable[[str], Result],
+    ours: Callable[[str], Result],
 ) -> dict[str, Callable[[], Result]]:
     """Return one call for each contender."""
-    turn = itertools.cycle(ten.origins)
-    hop = {HOP: lambda: plain(f"{ten.hop}/")} if ten.hop else {}
-    return {PLAIN: lambda: plain(next(turn) + "/"), **hop, OURS: lambda: ours("http://bench/")}
+    turn = itertools.cycle([f"{origin}/" for origin in ten.origins])
+    calls: dict[str, Callable[[], Result]] = {PLAIN: lambda: plain(next(turn)), WIDE: lambda: wide(next(turn))}
+    if ten.hop:
+        calls[HOP] = lambda: hop(f"{ten.hop}/")
+    return calls | {OURS: lambda: ours("http://bench/")}
 
 
 def schedule(calls: dict[str, Call], levels: Sequence[int], rounds: int) -> Iterator[tuple[str, int, Call]]:
@@ -72,55 +91,30 @@ def schedule(calls: dict[str, Call], levels: Sequence[int], rounds: int) -> Iter
             yield name, level, calls[name]
 
 
-async def async_rate(call: Callable[[], Awaitable[httpx.Response]], workers: int, seconds: float) -> float:
-    """Return the calls per second that `workers` tasks make."""
-
-    async def work() -> int:
-        count = 0
-        while time.perf_counter() < end:
-            (await call()).raise_for_status()
-            count += 1
-        return count
-
-    start = time.perf_counter()
-    end = start + seconds
-    total = sum(await asyncio.gather(*(work() for _ in range(workers))))
-    return total / (time.perf_counter() - start)
-
-
-def thread_rate(call: Callable[[], httpx.Response], workers: int, seconds: float) -> float:
-    """Return the calls per second that `workers` threads make."""
-
-    def work() -> int:
-        count = 0
-        while time.perf_counter() < end:
-            call().raise_for_status()
-            count += 1
-        return count
-
-    with ThreadPoolExecutor(workers) as pool:
-        start = time.perf_counter()
-        end = start + seconds
-        total = sum(pool.map(lambda _: work(), range(workers)))
-        return total / (time.perf_counter() - start)
-
-
 def table(title: str, levels: Sequence[int], rates: Rates) -> None:
-    """Print the medians and the ratios of one kind of client."""
-    print("".join([f"{title + ', in flight':<32}", *(f"{level:>8}" for level in levels)]))
-    for name in dict.fromkeys(name for name, _ in rates):
-        print("".join([f"{name:<32}", *(f"{median(rates[name, level]):>8,.0f}" for level in levels)]))
-    for name in (PLAIN, HOP):
-        if (name, levels[0]) in rates:
-            ratios = (median(rates[OURS, level]) / median(rates[name, level]) for level in levels)
-            print("".join([f"{OURS + ' / ' + name:<32}", *(f"{ratio:>8.2f}" for ratio in ratios)]))
+    """Print the medians, the ratios and the failed calls of one kind of client."""
+    names = list(dict.fromkeys(name for name, _ in rates))
+    medians = {cell: median(rate.per_second for rate in found) for cell, found in rates.items()}
+    print(line(f"{title}, in flight", levels, "{}"))
+    for name in names:
+        print(line(name, [medians[name, level] for level in levels], "{:,.0f}"))
+    for name in names[:-1]:
+        print(line(f"{OURS} / {name}", [medians[OURS, level] / medians[name, level] for level in levels], "{:.2f}"))
+    for name in names:
+        failed = [sum(rate.failed for rate in rates[name, level]) for level in levels]
+        print(line(f"failed calls, {name}", failed, "{}") + "\n" if any(failed) else "", end="")
     print()
+
+
+def line(title: str, figures: Sequence[float], form: str) -> str:
+    """Return one line of the table."""
+    return "".join([f"{title:<36}", *(f"{form.format(figure):>8}" for figure in figures)])
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="how often each cell is measured (5)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="how long each time (1)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each time (2)")
     return parser.parse_args()
 
 
