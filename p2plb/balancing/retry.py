@@ -20,6 +20,7 @@ STATUSES: Final = frozenset({429, 502, 503, 504})
 """The statuses that elastic-transport retries; they speak of this instance or this moment."""
 MISDIRECTED: Final = 421
 MAX_ATTEMPTS: Final = 20
+LONGEST_HEADER: Final = 64  # no date is longer
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def is_free(outcome: Outcome, call: Call) -> bool:
 
 def parse_retry_after(value: str | None, wall_clock: float) -> float | None:
     """Return the seconds that a `Retry-After` header asks for, None if it is absent, garbage or in the past."""
-    if not value or len(value) > 64:  # noqa: PLR2004  no date is longer
+    if not value or len(value) > LONGEST_HEADER:
         return None
     if value.isascii() and value.isdigit():
         return float(value[:9])

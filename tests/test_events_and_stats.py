@@ -1,0 +1,72 @@
+"""What can be seen from outside: observers that can't do harm, and statistics that are ready for JSON."""
+
+import dataclasses
+import json
+import logging
+
+import pytest
+
+from p2plb.balancing.balancer import Balancer
+from p2plb.discovery.registry import RegistryStatus
+from p2plb.observe.events import Event, ViewChanged, emit
+from p2plb.observe.stats import NodeStats, ServiceStats, Stats, service_stats
+from tests.fakes import OK, Driver, balancer_of, first_fit, instance, node_of
+
+EVENT = ViewChanged("users", 1, ("a",), (), 1)
+
+
+def test_observers_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    """F82: what an observer raises is logged, once a minute, and the next one is told all the same."""
+    caplog.set_level(logging.ERROR, "p2plb")
+    seen: list[Event] = []
+
+    def broken(_event: Event) -> None:
+        raise LookupError
+
+    for _ in range(3):
+        emit([broken, seen.append], EVENT)
+    assert seen == [EVENT] * 3
+    assert len(caplog.records) == 1
+    assert "broken" in caplog.records[0].getMessage()
+
+
+def test_events_are_frozen() -> None:
+    """No observer can change what the next one sees."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        EVENT.nodes = 2  # type: ignore[misc]  # that it can't be set is the subject
+
+
+def test_no_observer_no_event() -> None:
+    """Without observers a call builds no event: nothing but its history is written down."""
+    driver = Driver(balancer_of("a"), {"a": OK})
+    call = driver.run()
+    assert list(call.observers) == []
+    assert len(call.history) == 1
+    call.release()
+
+
+def test_before_the_first_view() -> None:
+    """A service that is still waited for has no nodes."""
+    assert service_stats(Balancer("users", first_fit), 0.0) == ServiceStats(0, (), {})
+
+
+def test_statistics() -> None:
+    """Nodes with load, latency and ejection, and who was left out and why, as JSON."""
+    balancer = balancer_of("a", "b", instance("c", state="draining"))
+    a, b = node_of(balancer, "a"), node_of(balancer, "b")
+    claim = a.claim()
+    a.sample(0.25, 0.0)
+    balancer.ejections.refused(b, 10.0, "ConnectError")
+    found = service_stats(balancer, 10.25)
+    assert found == ServiceStats(
+        1,
+        (
+            NodeStats("a", "http://a.example:80", "up", "", 1.0, 1, 0.25, None, None),
+            NodeStats("b", "http://b.example:80", "up", "", 1.0, 0, None, 0.75, "ConnectError"),
+        ),
+        {"c": "draining"},
+    )
+    stats = Stats(RegistryStatus("memory://", True, 0.0, None, 1, 0, ("users",)), {"users": found})
+    shown = json.loads(json.dumps(dataclasses.asdict(stats)))
+    assert shown["services"]["users"]["nodes"][1]["ejected_for"] == 0.75
+    claim.release()

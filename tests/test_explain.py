@@ -1,0 +1,59 @@
+"""The text of `NoInstances`: what was looked for, where, how old, and why nobody was found."""
+
+from p2plb.balancing.balancer import Balancer
+from p2plb.discovery.registry import RegistryStatus
+from p2plb.explain import explain
+from tests.fakes import balancer_of, first_fit, instance, node_of, snapshot
+
+URL = "etcd://127.0.0.1:2379"
+
+
+def status(*names: str, connected: bool = True, age: float | None = 1.25, error: str | None = None) -> RegistryStatus:
+    return RegistryStatus(URL, connected, age, error, 7, 0, names)
+
+
+def test_nothing_known_yet() -> None:
+    """F28: the registry has not answered: the text says what it says."""
+    balancer = Balancer("users", first_fit)
+    text = explain(balancer, status(connected=False, age=None, error="connection refused"), 0.0)
+    assert text == f"no instance of service 'users': nothing is known from {URL} so far (connection refused)"
+    assert explain(balancer, status(age=None), 0.0).endswith("so far (it has not answered yet)")
+
+
+def test_nobody_registered() -> None:
+    """F21: it has answered: revision and age, and the nearest known names."""
+    balancer = Balancer("user", first_fit)
+    balancer.update(snapshot(service="user", revision=7))
+    text = explain(balancer, status("billing", "users", "userz"), 0.0)
+    assert text.startswith(f"no instance of service 'user' in {URL} at revision 7, 1.2 s old; did you mean ")
+    assert text.endswith(("'users' or 'userz'?", "'userz' or 'users'?"))
+
+
+def test_nothing_like_it() -> None:
+    """Without a near name it shows some of those that there are."""
+    text = explain(balancer_of(), status(*(f"x{n}" for n in range(9))), 0.0)
+    assert text.endswith("; it knows x0, x1, x2, x3, x4")
+    assert explain(balancer_of(), status(), 0.0).endswith("1.2 s old")
+
+
+def test_registry_away() -> None:
+    """F26: a list that may be out of date is called so."""
+    text = explain(balancer_of(), status(connected=False, age=75.0, error="timed out"), 0.0)
+    assert text.endswith("75.0 s old (the registry is away: timed out)")
+
+
+def test_passed_over() -> None:
+    """F73: who was passed over, at which address, and why; at most five of them."""
+    many = [instance(f"plain{number}") for number in range(7)]
+    text = explain(balancer_of(*many, secure=True), status("users"), 0.0)
+    assert "; passed over: plain0 at http://plain0.example:80: https was asked and its record says http; " in text
+    assert text.endswith("; and 2 more")
+    assert "did you mean" not in text
+
+
+def test_ejected() -> None:
+    """Ejections in force are reasons as well."""
+    balancer = balancer_of("a")
+    balancer.ejections.refused(node_of(balancer, "a"), 0.0, "ConnectError: refused")
+    assert "a at http://a.example:80: ConnectError: refused" in explain(balancer, status(), 0.5)
+    assert "passed over" not in explain(balancer, status(), 1.5)
