@@ -106,9 +106,7 @@ def test_a_connection_closed_while_idle_is_replaced(driver: Driver, proxy: Fault
     assert proxy.accepted == 2
 
 
-def test_a_connection_that_breaks_under_a_request_is_replaced(
-    driver: Driver, proxy: FaultProxy, prefix: str
-) -> None:
+def test_a_connection_that_breaks_under_a_request_is_replaced(driver: Driver, proxy: FaultProxy, prefix: str) -> None:
     """F07: so is one that breaks just as it is used again, for all that we ask may be asked twice."""
     driver.read([prefix.encode()], timeout=LONG)
     proxy.blackhole()

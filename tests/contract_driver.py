@@ -143,6 +143,21 @@ class DriverContract:
         assert told == {(base + b"b/1", b"old"), (base + b"a/1", b"new")}
         stream.close()
 
+    def test_a_stream_takes_many_wants(self, driver: Driver, outside: Outside, base: bytes) -> None:
+        """However long the request for them gets, all watches open, each time."""
+        start = driver.read([base], timeout=LONG).revision + 1
+        wants = [Want(base + f"service-{number}/".encode(), start) for number in range(100)]
+        for _ in range(5):
+            stream = driver.watch(wants, timeout=LONG, idle=LONG)
+            frames = iter(stream)
+            assert isinstance(next(frames), Opened)
+            stream.close()
+        stream = driver.watch(wants, timeout=LONG, idle=LONG)
+        outside.put(wants[-1].prefix + b"1", b"")
+        assert isinstance(next(frames := iter(stream)), Opened)
+        assert changes(frames, 1)[0].key == wants[-1].prefix + b"1"
+        stream.close()
+
     def test_deletions_are_told_without_a_value(self, driver: Driver, outside: Outside, base: bytes) -> None:
         """The event of a deletion has no value and the revision of the deletion."""
         outside.put(base + b"1", b"x")

@@ -123,10 +123,13 @@ class FaultProxy:
             link.reset()
 
     async def _shut_down(self) -> None:
-        await self._refuse()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stop_listening()
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._tasks:  # the others are connections on their way in, and end by themselves
+                task.cancel()
+            await asyncio.wait(left, timeout=0.1)
+        await asyncio.sleep(0)  # transports close in the next round of the loop
+        await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1

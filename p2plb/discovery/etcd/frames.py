@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from p2plb.discovery.etcd import faults
-from p2plb.discovery.etcd.driver import Changed, Compacted, Entry, Frame, Opened, Unavailable, Want
-from p2plb.discovery.etcd.messages import decode, event, number, part, parts, watch_requests
+from p2plb.discovery.etcd.driver import Changed, Compacted, Frame, Opened, Unavailable, Want
+from p2plb.discovery.etcd.messages import decode, event, number, part, parts
 
 MAX_LINE: Final = 16 * 1024 * 1024
 
@@ -45,8 +45,7 @@ class Frames:
     def __init__(self, wants: Sequence[Want]) -> None:
         self.opened = False
         self._newest_start = max(want.start for want in wants)
-        self._wants = tuple(wants)
-        self._missing = len(watch_requests(wants))
+        self._missing = len(wants)
         self._early: list[Frame] = []
 
     def read(self, line: bytes, where: str) -> Iterable[Frame]:
@@ -56,16 +55,12 @@ class Frames:
             raise faults.from_document(where, document)
         result = part(document, "result")
         _check_canceled(result, where)
-        events = (event(fields) for fields in parts(result, "events"))
-        told = tuple(entry for entry in events if self._is_wanted(entry))
+        told = tuple(event(fields) for fields in parts(result, "events"))
         changed = [Changed(told)] if told else []
         if self.opened:
             return changed
         self._early += changed
         return self._created(result, where) if result.get("created") else ()
-
-    def _is_wanted(self, entry: Entry) -> bool:
-        return any(entry.key.startswith(want.prefix) and entry.mod_revision >= want.start for want in self._wants)
 
     def _created(self, result: dict[str, Any], where: str) -> Iterable[Frame]:
         self._missing -= 1

@@ -7,6 +7,7 @@ handshake, and clips each operation to the link's deadline. It knows HTTP, nothi
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -109,6 +110,7 @@ class _Wire(httpcore.NetworkBackend):
         self._stream: httpcore.NetworkStream | None = None
         self._plug: socket.socket | None = None
         self._is_cut = False
+        self._ending = threading.Lock()  # a descriptor that is closed may be another connection's the next moment
 
     def connect_tcp(
         self,
@@ -129,18 +131,19 @@ class _Wire(httpcore.NetworkBackend):
 
     def cut(self) -> None:
         self._is_cut = True
-        plug = self._plug
-        if plug is not None:
-            with contextlib.suppress(OSError):
-                plug.shutdown(socket.SHUT_RDWR)
+        with self._ending, contextlib.suppress(OSError):
+            if self._plug is not None:
+                self._plug.shutdown(socket.SHUT_RDWR)
 
     def forget(self) -> None:
         self._stream = self._plug = None
+        self._ending = threading.Lock()
 
     def close(self) -> None:
-        for end in (self._stream, self._plug):
-            if end is not None:
-                end.close()
+        with self._ending:
+            for end in (self._stream, self._plug):
+                if end is not None:
+                    end.close()
 
 
 class _Clipped(httpcore.NetworkStream):

@@ -15,7 +15,6 @@ from p2plb.discovery.etcd.driver import Entry, Unavailable, Want
 Json = dict[str, Any]
 
 _EVERYTHING: Final = b"\0"
-_READ_AT_ONCE: Final = 512
 
 
 def encode(raw: bytes) -> str:
@@ -56,24 +55,13 @@ def txn(compare: Sequence[Json], success: Sequence[Json], failure: Sequence[Json
     return {"compare": list(compare), "success": list(success), "failure": list(failure)}
 
 
-def watch_requests(wants: Sequence[Want]) -> list[bytes]:
-    """Return the requests that open all the watches on one stream, numbered from 1.
-
-    Many wants become one watch over the whole range in which they lie, and Frames drops what nobody wanted: when its
-    first answer leaves, etcd's HTTP server throws away what it has not read of the request, and it reads 512 bytes at
-    a time. A longer body lost its last watches, in silence, in one of eight openings.
-    """
-    requests = [_watch(span(want.prefix), want.start, number) for number, want in enumerate(wants, 1)]
-    if len(requests) > 1 and sum(map(len, requests)) + len(requests) > _READ_AT_ONCE:
-        ends = {prefix_end(want.prefix) for want in wants}
-        end = _EVERYTHING if _EVERYTHING in ends else max(ends)
-        first = min(want.prefix for want in wants) or _EVERYTHING
-        return [_watch({"key": encode(first), "range_end": encode(end)}, min(want.start for want in wants), 1)]
-    return requests
-
-
-def _watch(keys: Json, start: int, number: int) -> bytes:
-    return json.dumps({"create_request": {**keys, "start_revision": str(start), "watch_id": str(number)}}).encode()
+def watch_requests(wants: Sequence[Want]) -> bytes:
+    """Return the body that opens all the watches on one stream, numbered from 1."""
+    requests = (
+        {"create_request": {**span(want.prefix), "start_revision": str(want.start), "watch_id": str(number)}}
+        for number, want in enumerate(wants, 1)
+    )
+    return b"\n".join(json.dumps(request).encode() for request in requests)
 
 
 def decode(content: bytes) -> Json:

@@ -14,7 +14,12 @@ from p2plb.discovery.etcd.frames import Frames, Lines
 from p2plb.discovery.etcd.link import Link, NoAnswerInTime
 from p2plb.discovery.etcd.messages import watch_requests
 
-_HAS_LEADER: Final = {"Grpc-Metadata-hasleader": "true"}  # or a member without quorum would only fall silent
+_HEADERS: Final = {
+    "Grpc-Metadata-hasleader": "true",  # or a member without quorum would only fall silent
+    # etcd's HTTP server throws away what it has not read of a request when the first answer leaves, so as to use the
+    # connection again: the last of many watches would never open. If the connection is to close, it reads on.
+    "Connection": "close",
+}
 
 
 class Connector(Protocol):
@@ -77,7 +82,7 @@ class GatewayStream:
         with self._connector.connect(deadline) as link:
             self._attach(link)
             try:
-                yield from self._responses(link, frames, {**headers, **_HAS_LEADER})
+                yield from self._responses(link, frames, {**headers, **_HEADERS})
             except NoAnswerInTime:
                 if not frames.opened:
                     raise
@@ -89,7 +94,7 @@ class GatewayStream:
 
     def _responses(self, link: Link, frames: Frames, headers: dict[str, str]) -> Iterator[Frame]:
         lines = Lines()
-        with link.stream("watch", b"\n".join(watch_requests(self._wants)), headers) as (status, pieces):
+        with link.stream("watch", watch_requests(self._wants), headers) as (status, pieces):
             if status != HTTPStatus.OK:
                 raise faults.from_answer(link.origin, status, next(pieces, b""))
             for piece in pieces:
