@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from p2plb.balancing.balancer import Balancer
 from p2plb.balancing.policy import Policy
 from p2plb.discovery import shared
-from p2plb.discovery.registry import Registry, Watch
+from p2plb.discovery.registry import Registry
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.explain import explain
 from p2plb.observe.events import Observer
@@ -27,15 +27,20 @@ ServiceKey = tuple[str, bool]
 
 
 class _Service:
-    """One balancer with its watch."""
+    """One balancer with its watch; `end()` ends the watch, once.
 
-    __slots__ = ("__weakref__", "balancer", "on_gone", "used", "watch")
+    The registry must not keep a client alive that its owner has dropped without closing it, so the watch ends with this
+    object at the latest.
+    """
 
-    def __init__(self, balancer: Balancer, used: float, on_gone: Callable[[], object]) -> None:
+    __slots__ = ("__weakref__", "balancer", "end", "on_gone", "used")
+
+    def __init__(self, registry: Registry, balancer: Balancer, used: float, on_gone: Callable[[], object]) -> None:
         self.balancer = balancer
         self.used = used
         self.on_gone = on_gone
-        self.watch: Watch | None = None
+        self.end = weakref.finalize(self, registry.watch(balancer.service, _listener(weakref.ref(self))).close)
+        self.end.atexit = False
 
 
 class Services:
@@ -105,13 +110,14 @@ class Services:
             services, self._services = self._services, {}
             hold, self._closed = self._hold, True
         for service in services.values():
-            if service.watch is not None:
-                service.watch.close()
+            service.end()
         hold.close()
 
     def after_fork(self) -> None:
         """In a forked child: begin anew, with the registry's last snapshots."""
         self._lock = threading.Lock()
+        for service in self._services.values():
+            service.end.detach()  # the watch is the parent's, and so may be the locks around it
         self._services = {}
 
     def _take_hold(self) -> shared.Hold:
@@ -135,10 +141,7 @@ class Services:
                 start_timeout=self._start_timeout,
                 observers=self._observers,
             )
-            service = _Service(balancer, now, self._on_gone)
-            # The registry must not keep a client alive that its owner has dropped without closing it.
-            service.watch = self.registry.watch(key[0], _listener(weakref.ref(service)))
-            weakref.finalize(service, service.watch.close).atexit = False
+            service = _Service(self.registry, balancer, now, self._on_gone)
             self._services = {**self._services, key: service}
         if len(self._services) > MAX_SERVICES:
             self._sweep(now)
@@ -152,8 +155,7 @@ class Services:
             self._services = kept
             self._sweep_at = now + self._idle / 4
         for service in dropped:
-            if service.watch is not None:
-                service.watch.close()
+            service.end()
 
 
 def _listener(service: "weakref.ref[_Service]") -> Callable[[Snapshot], None]:
