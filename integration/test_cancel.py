@@ -1,5 +1,6 @@
 """F63, F64: a call may be cancelled at any suspension, twice, and leaves no claim, no slot and no socket behind."""
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -176,6 +177,35 @@ def test_cancel_while_others_are_closed(run_way: tuple[Run, Way], server: Script
             assert await cancelling.at_every_pause(way, lambda: get(client), check) >= 3
 
     run(case)
+
+
+async def asleep(client: AsyncClient) -> None:
+    await client.get("http://users/", timeout=None)
+
+
+@pytest.mark.parametrize("stage", [Stage("", asleep, answer(503, retry_after="5")), Stage("", asleep, silent=True)])
+@pytest.mark.parametrize("run", [cancelling.run_asyncio, cancelling.run_trio])
+def test_cancel_is_immediate(stage: Stage, run: Run, server: ScriptedServer) -> None:
+    """F64: a call that waits for its first instance or backs off ends at once when it is cancelled."""
+    server.script = stage.script
+    registry = (Silent if stage.silent else MemoryRegistry)()
+    registry.put(server.instance())
+
+    async def case() -> None:
+        async with AsyncClient(registry, start_timeout=60, trust_env=False) as client:
+            started = time.monotonic()
+            with anyio.move_on_after(0.1) as scope:
+                await stage.act(client)
+            assert scope.cancelled_caught
+            assert time.monotonic() - started < 4
+            if run is cancelling.run_asyncio:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(stage.act(client), 0.1)
+            for service in client.stats().services.values():
+                assert [node.in_flight for node in service.nodes] in ([], [0])
+
+    with registry:
+        run(case)
 
 
 async def close_idle(client: AsyncClient) -> None:

@@ -128,6 +128,10 @@ class ScriptedServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def read_request(self, reader: asyncio.StreamReader) -> wire.Request | None:
+        """Return the next request on a connection, None at its end."""
+        return await wire.read_request(reader)
+
     def cut(self) -> None:
         """Close all connections that are open now, in order, and wait until that is done."""
         asyncio.run_coroutine_threadsafe(self.stop(), self.loop).result(10)
@@ -139,7 +143,7 @@ class ScriptedServer:
         self.open += 1
         try:
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                while (request := await wire.read_request(reader)) is not None:
+                while (request := await self.read_request(reader)) is not None:
                     self.requests.append(request)
                     if not await self.script(request, writer):
                         break
