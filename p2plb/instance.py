@@ -4,7 +4,6 @@ It knows nothing of etcd or JSON (discovery/etcd/records.py), nor of how the ins
 """
 
 import ipaddress
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,6 +59,10 @@ class Instance:
             raise TypeError("state, zone and sdk are strings")
         if self.keepalive is not None:
             check_number(self.keepalive, "keepalive", 0, 86_400)
+        if self.started is not None:
+            check_number(self.started, "started", 0, 1e11)
+        if not isinstance(self.http, tuple) or not all(isinstance(version, str) for version in self.http):
+            raise TypeError(f'http is a tuple of versions such as ("1.1", "2"), not {self.http!r}')
         if not isinstance(self.metadata, Mapping) or not all(isinstance(name, str) for name in self.metadata):
             raise TypeError("metadata is a mapping with string keys")
         # A frozen dataclass is filled in through object.__setattr__, as the standard library's own __init__ does.
@@ -82,7 +85,7 @@ def check_number(value: object, what: str, low: float, high: float) -> None:
     """Raise unless `value` is a finite number (not a bool) from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{what} is a number, not {value!r}")
-    if not math.isfinite(value) or not low <= value <= high:
+    if not low <= value <= high:  # false for NaN too
         raise ValueError(f"{what} is from {low:g} to {high:g}, not {value!r}")
 
 

@@ -4,6 +4,7 @@ Each service has a balancer and a watch, made at its first call and dropped afte
 last snapshot). The hot way in, `balancer()`, is a look into a dict.
 """
 
+import dataclasses
 import threading
 import time
 import weakref
@@ -93,7 +94,9 @@ class Services:
 
     def explain(self, balancer: Balancer) -> str:
         """Say why nobody can serve a call: what was looked for, where, how old, who was passed over and why."""
-        return explain(balancer, self.registry.status(), self.clock())
+        registry = self.registry
+        status = dataclasses.replace(registry.status(), age=registry.age(balancer.service))  # this service's own age
+        return explain(balancer, status, self.clock())
 
     def stats(self) -> Stats:
         """Return the statistics of all services that were called lately."""
