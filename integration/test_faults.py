@@ -1,4 +1,4 @@
-"""What instances can do to a call, and what the caller sees of it: nothing if it may be sent again, else the truth, once."""
+"""What instances can do to a call, and what its caller sees: nothing if it may be sent again, else the truth, once."""
 
 import asyncio
 import io
