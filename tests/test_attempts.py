@@ -296,3 +296,14 @@ def test_driver_must_answer() -> None:
     next(steps)
     with pytest.raises(AssertionError, match="carries each Send out"):
         next(steps)
+
+
+def test_abandoned_after_its_answer() -> None:
+    """F63: what breaks once the answer is there says nothing of the node, and is no attempt."""
+    driver = Driver(balancer_of("a"), ALL_OK)
+    call = driver.run()
+    driver.clock.now += 60.0
+    call.abandon(driver.clock())
+    assert [one.reason for one in call.history] == ["200"]
+    assert node_of(driver.balancer, "a").latency == pytest.approx(0.01)
+    assert in_flight(driver.balancer) == 0
