@@ -88,9 +88,10 @@ def test_our_own_shortage(number: int, kind: type[Exception]) -> None:
     assert found[1] is Fault.NEVER_SENT
 
 
-def test_the_text_names_the_cause() -> None:
-    """Where a library only says that all attempts failed, the text is the system's."""
-    error = httpcore.ConnectError("All connection attempts failed")
+@pytest.mark.parametrize("text", ["", "All connection attempts failed"])
+def test_the_text_names_the_cause(text: str) -> None:
+    """Where a library says nothing, or only that all attempts failed, the text is the system's."""
+    error = httpcore.ConnectError(text)
     error.__cause__ = os_error(errno.ECONNREFUSED)
     found = understand(error, REQUEST)
     assert found is not None

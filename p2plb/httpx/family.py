@@ -67,9 +67,10 @@ def _refine(error: Exception, fault: Fault) -> Fault:
 
 
 def _text(error: Exception) -> str:
-    """Return the error's text, or the cause's where that only says that all attempts have failed (anyio, trio)."""
+    """Return the error's text, or the system's where it says nothing or only that all attempts failed (anyio, trio)."""
+    text = str(error)
     causes = [str(cause) for cause in _causes(error) if getattr(cause, "errno", None) is not None]
-    return causes[-1] if causes and "ttempts" in str(error) else str(error)
+    return causes[-1] if causes and (not text or "ttempts" in text) else text
 
 
 def _is_shortage(error: Exception) -> bool:
