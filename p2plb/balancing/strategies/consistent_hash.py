@@ -24,6 +24,7 @@ PER_DIGEST: Final = 8  # one BLAKE2b digest of 64 bytes makes eight points
 INDEX_BITS: Final = 20
 INDEX_MASK: Final = (1 << INDEX_BITS) - 1
 BUCKETS: Final = 256
+WORK: Final = 0.001
 
 
 def _no_key(_request: Any) -> None:
@@ -89,15 +90,28 @@ class Ring:
 
 def _sorted_in_pieces(nodes: Sequence[Node]) -> Iterator[int]:
     """Sort bucket by bucket and let other threads run in between: a big ring must not stall the callers."""
+    breathe = _Breath()
     buckets: list[list[int]] = [[] for _ in range(BUCKETS)]
     for index, node in enumerate(nodes):
         for point in _points(node.id, _count(node.weight)):
             buckets[point >> 56].append(point & ~INDEX_MASK | index)
-        time.sleep(0)
+        breathe()
     for bucket in buckets:
         bucket.sort()
         yield from bucket
-        time.sleep(0)
+        breathe()
+
+
+class _Breath:
+    """Lets other threads run once this one has worked for a millisecond: each time may cost it 5 ms if they are busy."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._since > WORK:
+            time.sleep(0)
+            self._since = time.monotonic()
 
 
 def _count(weight: float) -> int:
