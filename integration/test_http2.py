@@ -59,8 +59,7 @@ async def test_a_body_left_early(world: World, server: Http2Server) -> None:
         server.script = http2.ok
         assert (await client.get("http://users/")).text == "1"
         assert client.in_flight() == 0
-        while server.open > 1:
-            await world.sleep(0.01)
+        await world.until(lambda: server.open <= 1)
     assert server.connections == 2
 
 

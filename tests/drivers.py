@@ -25,6 +25,9 @@ import trio
 
 import p2plb
 
+PATIENCE = 15.0
+"""Seconds that a test waits for what takes milliseconds on an idle machine."""
+
 Case = Callable[..., Coroutine[Any, Any, None]]
 
 
@@ -110,6 +113,13 @@ class World(ABC):
     @abstractmethod
     async def sleep(self, seconds: float) -> None:
         """Wait while other threads or tasks go on."""
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until it holds."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "what was waited for has not come"
+            await self.sleep(0.005)
 
     def client(self, registry: Any, **options: Any) -> Caller:
         """Return p2plb's client; proxies of the environment of whoever runs the tests are none of its business."""

@@ -205,8 +205,7 @@ async def test_closing_and_opening_again(world: World, server: ScriptedServer) -
         await _close(transport)
         await _close(transport)
         assert server.connections == number
-        while server.open:
-            await world.sleep(0.01)
+        await world.until(lambda: not server.open)
     await client.close()
 
 
@@ -283,8 +282,7 @@ async def test_a_dropped_answer(world: World, server: ScriptedServer) -> None:
             gc.collect()
         assert any("never closed" in str(one.message) for one in caught)
         assert client.in_flight() == 0
-        while server.open:
-            await world.sleep(0.01)
+        await world.until(lambda: not server.open)
 
 
 async def _endless(_request: wire.Request, writer: asyncio.StreamWriter) -> bool:

@@ -80,8 +80,7 @@ async def test_calls_at_a_time_have_a_connection_each(world: World, server: Scri
 
         async def one() -> None:
             async with client.stream("GET", "http://users/") as response:
-                while server.connections < 6:
-                    await world.sleep(0.01)
+                await world.until(lambda: server.connections >= 6)
                 await client.read(response)
 
         await world.together(*[one] * 6)

@@ -94,7 +94,8 @@ class Http2Server:
         while data := await reader.read(65_536):
             for event in state.receive_data(data):
                 if isinstance(event, h2.events.RequestReceived):
-                    self.methods += [str(value) for name, value in event.headers or () if name == ":method"]
+                    headers = {str(name): str(value) for name, value in event.headers or ()}
+                    self.methods.append(headers[":method"])
                 elif isinstance(event, h2.events.DataReceived):
                     state.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
                 elif isinstance(event, h2.events.StreamEnded):
