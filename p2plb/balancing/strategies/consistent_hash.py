@@ -103,7 +103,7 @@ def _sorted_in_pieces(nodes: Sequence[Node]) -> Iterator[int]:
 
 
 class _Breath:
-    """Lets other threads run once this one has worked for a millisecond: each time may cost it 5 ms if they are busy."""
+    """Lets other threads run once this one has worked for a millisecond: each time costs it 5 ms if they are busy."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()
