@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import httpx
 import pytest
 
-from p2plb.cli import curl, dev, listing, main, text, watch
+from p2plb.cli import curl, dev, etcd, listing, main, text, watch
 from p2plb.cli.trouble import Trouble, arguments_checked, troubles
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.errors import DiscoveryError
@@ -80,6 +80,12 @@ def test_taken_port_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["dev", "--port", str(taken.getsockname()[1])]) == 1
     assert "is taken: choose another with --port" in capsys.readouterr().err
+
+
+def test_gist_of_a_log() -> None:
+    """Of an etcd that does not start the user sees what and why, not the log between."""
+    assert etcd.gist("etcd is not ready:\nwarn 1\nwarn 2\nbind: taken\n") == "etcd is not ready: bind: taken"
+    assert etcd.gist("no etcd") == "no etcd"
 
 
 def test_terminal_is_safe() -> None:

@@ -9,9 +9,11 @@ could hold up what is measured.
 import argparse
 import math
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from statistics import median
+from typing import NamedTuple
 
 import httpx
 
@@ -30,14 +32,27 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="how many instances are put (200)")
     count = parser.parse_args().count
     for load in (False, True):
-        delays = sorted(measure(count, load=load))
-        how = "while it calls without a pause" if load else "while it is idle"
-        late = delays[math.ceil(0.99 * count) - 1]
-        print(f"put to picker, client {how}: median {median(delays) * 1000:.1f} ms, p99 {late * 1000:.1f} ms ({count})")
+        delays = measure(count, load=load)
+        print(f"client {'calls without a pause' if load else 'is idle'}, {count} instances:")
+        print(f"  from etcd's answer to the picker: {figures([delay.after_answer for delay in delays])}")
+        print(f"  from the beginning of the put:    {figures([delay.after_start for delay in delays])}")
 
 
-def measure(count: int, *, load: bool) -> list[float]:
-    """Return the delays in seconds, with a client that calls meanwhile or does not."""
+class Delay(NamedTuple):
+    """How long one instance took, in seconds; 0 if it was in force before the answer to its put had been read."""
+
+    after_answer: float
+    after_start: float
+
+
+def figures(seconds: Sequence[float]) -> str:
+    """Return median and 99th percentile."""
+    late = sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]
+    return f"median {median(seconds) * 1000:.1f} ms, p99 {late * 1000:.1f} ms"
+
+
+def measure(count: int, *, load: bool) -> list[Delay]:
+    """Return the delays, with a client that calls meanwhile or does not."""
     arrivals = Arrivals()
     with (
         running(2) as (first, second),
@@ -52,13 +67,14 @@ def measure(count: int, *, load: bool) -> list[float]:
             return [delay(out, arrivals, second, number) for number in range(count)]
 
 
-def delay(out: Writer, arrivals: Arrivals, server: Server, number: int) -> float:
+def delay(out: Writer, arrivals: Arrivals, server: Server, number: int) -> Delay:
     """Return how long one new instance took; it is taken out again."""
     instance = Instance(id=f"new-{number}", service="users", url=server.url)
+    started = time.perf_counter()
     answered = out.put(instance)
     arrived = arrivals.wait(instance.id, PATIENCE)
     out.delete(instance)
-    return max(arrived - answered, 0.0)
+    return Delay(max(arrived - answered, 0.0), arrived - started)
 
 
 @contextmanager

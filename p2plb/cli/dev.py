@@ -4,8 +4,9 @@ import argparse
 import socket
 from typing import Any
 
+from p2plb.cli import etcd
 from p2plb.cli.signals import unwinding
-from p2plb.cli.trouble import Trouble, Usage, one_line
+from p2plb.cli.trouble import Trouble, Usage
 
 HIGHEST_PORT = 65_535
 
@@ -19,16 +20,11 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run etcd until Ctrl-C."""
-    from p2plb.testing.etcd import running_etcd  # noqa: PLC0415  only this command and the demo start one
-
     check_port(arguments.port)
-    try:
-        with unwinding(), running_etcd(port=arguments.port) as node:
-            print(f"etcd for development, until Ctrl-C; its data are removed then\n\n{hint(node.registry)}", flush=True)
-            if node.process is not None:
-                node.process.wait()
-    except (FileNotFoundError, RuntimeError) as error:
-        raise Trouble(one_line(error)) from error
+    with unwinding(), etcd.started(arguments.port) as node:
+        print(f"etcd for development, until Ctrl-C; its data are removed then\n\n{hint(node.registry)}", flush=True)
+        if node.process is not None:
+            node.process.wait()
     raise Trouble("etcd has ended by itself")
 
 

@@ -51,7 +51,7 @@ class Member:
         """Say how the process is doing."""
         if self._process.poll() is None:
             return "draining" if self._told else "running"
-        return "killed" if self.killed else "drained" if self._told else "ended"
+        return "killed" if self.killed is not None else "drained" if self._told else "ended"
 
     def kill(self) -> None:
         """Kill it with whatever it is doing."""

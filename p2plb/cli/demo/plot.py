@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from p2plb.cli import etcd
 from p2plb.cli.demo.fleet import Fleet, Member, fleet
 from p2plb.cli.demo.instance import SERVICE
 from p2plb.cli.demo.screen import Frame, Row, Screen, screen
@@ -14,10 +15,10 @@ from p2plb.cli.demo.story import Step, play
 from p2plb.cli.demo.tally import Tally
 from p2plb.cli.demo.traffic import traffic
 from p2plb.cli.signals import unwinding
-from p2plb.cli.trouble import Trouble, one_line, troubles
+from p2plb.cli.trouble import Trouble, troubles
 from p2plb.discovery import shared
 from p2plb.discovery.registry import Registry
-from p2plb.testing.etcd import find_etcd, running_etcd
+from p2plb.testing.etcd import find_etcd
 
 FIRST = ("anna", "ben", "carl")
 NEWCOMER = "dora"
@@ -48,12 +49,8 @@ def home(*, memory: bool) -> Iterator[str | Registry]:
         with MemoryRegistry() as registry:
             yield registry
         return
-    with ExitStack() as stack:
-        try:
-            node = stack.enter_context(running_etcd())
-        except RuntimeError as error:
-            raise Trouble(one_line(error)) from error
-        stack.callback(shared.close_unused)  # nobody is to miss this etcd when it ends
+    with etcd.started() as node, ExitStack() as ending:
+        ending.callback(shared.close_unused)  # nobody is to miss this etcd when it ends
         print(f"registry: a real etcd at {node.registry}", flush=True)
         yield node.registry
 
