@@ -17,7 +17,7 @@ from p2plb.balancing.slots import Slots
 from p2plb.balancing.view import Strategy
 from p2plb.discovery.registry import Registry
 from p2plb.instance import check_name, check_number
-from p2plb.observe.events import CallEnded, Observer, emit
+from p2plb.observe.events import AttemptEnded, CallEnded, Observer, emit
 from p2plb.options import options
 from p2plb.routing import Route, make_route
 from p2plb.services import Services
@@ -131,12 +131,17 @@ class Core:
         rest = parse_retry_after(retry_after, time.time()) if status in RESTING else None
         return Outcome(status=status, response=response, reused=reused, retry_after=rest)
 
-    def tell(self, call: Call, error: Exception | None) -> None:
-        """Tell observers how a call ended."""
-        if self.observers:
-            status = call.outcome.status if call.outcome is not None else None
-            seconds = time.monotonic() - call.started
-            emit(self.observers, CallEnded(call.service, len(call.history), seconds, status, error))
+    def ended(self, call: Call, error: BaseException | None) -> None:
+        """Release what a call holds if it has no answer, and tell observers how it ended."""
+        now = time.monotonic()
+        cut_off = None if error is None else call.abandon(now)
+        if not self.observers:
+            return
+        if cut_off is not None:
+            event = AttemptEnded(call.service, cut_off.instance, call.attempt, cut_off.seconds, None, error)
+            emit(self.observers, event)
+        status = call.outcome.status if error is None and call.outcome is not None else None
+        emit(self.observers, CallEnded(call.service, len(call.history), now - call.started, status, error))
 
     def after_fork(self) -> None:
         """In a forked child: begin anew."""

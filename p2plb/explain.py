@@ -1,6 +1,7 @@
 """The text of `NoInstances`: what was looked for, where, how old, and who was passed over and why."""
 
 import difflib
+from functools import lru_cache
 
 from p2plb.balancing.balancer import Balancer
 from p2plb.discovery.registry import RegistryStatus
@@ -24,8 +25,14 @@ def explain(balancer: Balancer, status: RegistryStatus, now: float) -> str:
     if passed:
         more = f"; and {len(passed) - SHOWN} more" if len(passed) > SHOWN else ""
         text += "; passed over: " + "; ".join(passed[:SHOWN]) + more
-    elif near := difflib.get_close_matches(balancer.service, status.names, n=3, cutoff=0.5):
+    elif near := nearest(balancer.service, status.names):
         text += "; did you mean " + " or ".join(repr(name) for name in near) + "?"
     elif status.names:
         text += "; it knows " + ", ".join(status.names[:SHOWN])
     return text
+
+
+@lru_cache(64)  # comparing with thousands of names takes long, and a wrong name is wrong for each call
+def nearest(name: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names that look like `name`."""
+    return tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.5))

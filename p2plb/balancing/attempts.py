@@ -96,7 +96,7 @@ def _attempt(balancer: Balancer, call: Call, retry: Retry | None, node: Node, cl
     call.attempt += 1
     call.tried.add(node)
     yield from _send(call, Send(node), clock)
-    if retry is not None and _was_stale(call) and not call.is_over(clock()):
+    if retry is not None and retry.attempts > 1 and _was_stale(call) and not call.is_over(clock()):
         # The server closed the idle connection as the request left: that says nothing of its health (F07).
         yield from _send(call, Send(node, fresh=True), clock)
     _learn(balancer, node, call, clock())

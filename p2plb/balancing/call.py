@@ -183,12 +183,18 @@ class Call:
             with contextlib.suppress(IndexError):
                 self._slot.pop().give_back()
 
-    def abandon(self, now: float) -> None:
-        """End a call that was cancelled or broke: no failure of the node, but it took at least this long."""
+    def abandon(self, now: float) -> Attempt | None:
+        """End a call that was cancelled or broke, and return the attempt that was under way, if any.
+
+        That is no failure of the node, but its answer took at least this long.
+        """
+        cut_off = None
         if self._claim is not None and self._node is not None and self.outcome is None:
             self._node.sample_at_least(now - self.sent_at, now)
-            self.history.append(Attempt(self._node.instance, "cancelled", now - self.sent_at, reused=False))
+            cut_off = Attempt(self._node.instance, "cancelled", now - self.sent_at, reused=False)
+            self.history.append(cut_off)
         self.release()
+        return cut_off
 
     def served(self) -> Served:
         """Return who served the call, for the caller."""

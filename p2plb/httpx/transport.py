@@ -147,12 +147,11 @@ class _Base(ABC):
         call, outcome = exchange.call, exchange.call.outcome
         served = call.served()
         if outcome is not None and outcome.error is None:
-            self._core.tell(call, None)
+            self._core.ended(call, None)
             response: httpx.Response = outcome.response
             response.extensions = {**response.extensions, "p2plb": served}
             return response
         error = self._given_up(exchange) if outcome is None or outcome.error is None else outcome.error
-        self._core.tell(call, error)
         call.release()
         call.outcome = None  # or call, error, traceback and frame would hold each other
         error.p2plb = served  # type: ignore[attr-defined]  # as on an answer's extensions
@@ -207,8 +206,8 @@ class Transport(_Base, httpx.BaseTransport):
                     case Wait():
                         wait(step)
             return self._result(exchange)
-        except BaseException:
-            call.abandon(time.monotonic())
+        except BaseException as error:
+            self._core.ended(call, error)
             raise
 
     def _send(self, exchange: Exchange, step: Send) -> Outcome:
@@ -286,8 +285,8 @@ class AsyncTransport(_Base, httpx.AsyncBaseTransport):
                     case Wait():
                         await wait_async(step)
             return self._result(exchange)
-        except BaseException:
-            call.abandon(time.monotonic())
+        except BaseException as error:
+            self._core.ended(call, error)
             raise
 
     async def _send(self, exchange: Exchange, step: Send) -> Outcome:
@@ -334,7 +333,6 @@ class AsyncTransport(_Base, httpx.AsyncBaseTransport):
     def after_fork(self) -> None:
         """In a forked child: begin anew, and leave what was inherited alone."""
         self._core.after_fork()
-        for lanes in self._lanes.all():
+        for lanes in self._lanes.after_fork():
             lanes.drop()
-        self._lanes = PerLoop(self._make_lanes)
         self._plain = None

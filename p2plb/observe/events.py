@@ -25,25 +25,25 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """An attempt has its answer's head (`status`) or failed (`error`)."""
+    """An attempt has its answer's head (`status`), failed, or was cancelled (`error`)."""
 
     service: str
     instance: Instance
     attempt: int
     seconds: float
     status: int | None
-    error: Exception | None
+    error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """A call has its answer's head (`status`) or raises (`error`); `attempts` were sent, in `seconds`."""
+    """A call has its answer's head (`status`) or raises (`error`) after `attempts` in `seconds`."""
 
     service: str
     attempts: int
     seconds: float
     status: int | None
-    error: Exception | None
+    error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,12 @@ class PerLoop(Generic[T]):
         with self._lock:
             return list(self._by_loop.values())
 
+    def after_fork(self) -> list[T]:
+        """In a forked child: forget those of the parent's loops, and return them."""
+        inherited, self._by_loop = self._by_loop, weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()  # the old one may be held by a thread that is not here
+        return list(inherited.values())
+
 
 def running_loop() -> Any:
     """Return asyncio's running loop, or what stands for trio's."""
