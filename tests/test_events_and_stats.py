@@ -3,9 +3,13 @@
 import dataclasses
 import json
 import logging
+from collections.abc import Callable
 
+import anyio
+import httpx
 import pytest
 
+import p2plb
 from p2plb.balancing.balancer import Balancer
 from p2plb.discovery.registry import RegistryStatus
 from p2plb.observe.events import Event, ViewChanged, emit
@@ -70,3 +74,35 @@ def test_statistics() -> None:
     shown = json.loads(json.dumps(dataclasses.asdict(stats)))
     assert shown["services"]["users"]["nodes"][1]["ejected_for"] == 0.75
     claim.release()
+
+
+class Hanging(httpx.AsyncBaseTransport):
+    """An instance that has the request and does not answer."""
+
+    def __init__(self, reached: Callable[[], object]) -> None:
+        self._reached = reached
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._reached()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_cancelled_call_ends_for_its_observers_too(backend: str) -> None:
+    """F63: whoever counts what has started and ended comes out even when a call is cancelled."""
+    heard: list[str] = []
+
+    async def main() -> None:
+        scope = anyio.CancelScope()
+        async with p2plb.AsyncClient(
+            "static://users=10.0.0.7:80",
+            inner=lambda _instance: Hanging(scope.cancel),
+            observers=[lambda event: heard.append(type(event).__name__)],
+        ) as client:
+            with scope:
+                await client.get("http://users/")
+            assert client.stats().services["users"].nodes[0].in_flight == 0
+
+    anyio.run(main, backend=backend)
+    assert [name for name in heard if name != "ViewChanged"] == ["AttemptStarted", "AttemptEnded", "CallEnded"]
