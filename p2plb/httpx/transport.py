@@ -153,12 +153,15 @@ class _Base(ABC):
             return response
         error = self._given_up(exchange) if outcome is None or outcome.error is None else outcome.error
         call.release()
-        call.outcome = None  # or call, error, traceback and frame would hold each other
+        call.outcome = None
         error.p2plb = served  # type: ignore[attr-defined]  # as on an answer's extensions
         for number, attempt in enumerate(served.attempts, 1):
             where = f"{served.service}/{attempt.instance.id} at {attempt.instance.url}"
             error.add_note(f"p2plb attempt {number}: {where}: {attempt.reason} ({attempt.fault})")
-        raise error
+        try:
+            raise error
+        finally:
+            del outcome, error  # or error, traceback and frame would hold each other
 
     def _given_up(self, exchange: Exchange) -> Exception:
         call = exchange.call

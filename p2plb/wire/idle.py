@@ -5,6 +5,7 @@ from the old end of the list, at most two for each lane that comes back, so no t
 returns what must be closed.
 """
 
+import contextlib
 import threading
 from collections import OrderedDict, deque
 from typing import Generic, Protocol, TypeVar
@@ -60,8 +61,8 @@ class IdleLanes(Generic[L]):
         """Take a lane in and return those that must be closed now."""
         lane.idle_since = now
         with self._lock:
+            self._by_age[lane] = None  # first: what an interrupt leaves half done is in this list, and is reaped
             self._stacks.setdefault((lane.node, lane.name), deque()).append(lane)
-            self._by_age[lane] = None
             closed = [*self._buried(), *self._reap(now)]
             while self._keep is not None and len(self._by_age) > self._keep:
                 closed.append(self._remove_oldest())
@@ -109,12 +110,13 @@ class IdleLanes(Generic[L]):
 
     def _remove_oldest(self) -> L:
         lane = next(iter(self._by_age))
-        stack = self._stacks[lane.node, lane.name]
-        stack.remove(lane)  # it stands at or near the left end
+        stack = self._stacks.get((lane.node, lane.name), deque())
+        with contextlib.suppress(ValueError):  # an interrupt has struck between list and stack
+            stack.remove(lane)  # it stands at or near the left end
         self._forget(lane, stack)
         return lane
 
     def _forget(self, lane: L, stack: deque[L]) -> None:
-        del self._by_age[lane]
         if not stack:
-            del self._stacks[lane.node, lane.name]
+            self._stacks.pop((lane.node, lane.name), None)
+        self._by_age.pop(lane, None)
