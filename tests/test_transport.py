@@ -1,6 +1,8 @@
 """What a call looks like from both ends of the wire: to the caller the logical URL, to the instance a plain request."""
 
+import contextlib
 import dataclasses
+import gc
 from collections.abc import Iterator
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 import p2plb
 from integration.harness.child import wire
 from p2plb import Policy, Retry
+from p2plb.balancing.call import Call
 from p2plb.observe.events import AttemptEnded, AttemptStarted, CallEnded, Event, ViewChanged
 from tests.drivers import World, everywhere, on_loops
 from tests.scripted import ScriptedServer, answer, drip, hang, in_turn, ok, prefer, raw, serving, static
@@ -229,6 +232,23 @@ async def test_errors_tell_their_story(world: World, server: ScriptedServer) -> 
     assert server.url in error.__notes__[0]
     assert "hush" not in "".join(error.__notes__), "a query may hold a secret"
     assert error.p2plb.maybe_processed  # type: ignore[attr-defined]  # set by p2plb
+
+
+@everywhere
+async def test_a_call_that_failed_is_freed(world: World, server: ScriptedServer) -> None:
+    """What is raised leaves no reference cycle: the memory of failing calls does not wait for the collector."""
+    server.script = raw(b"no http")
+    async with world.client(server.static()) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for url in ("http://users/", "http://unknown/"):
+                with contextlib.suppress(httpx.TransportError):
+                    await client.get(url)
+            left = [one for one in gc.get_objects() if isinstance(one, Call)]
+        finally:
+            gc.enable()
+    assert left == []
 
 
 @everywhere
