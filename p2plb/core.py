@@ -126,9 +126,11 @@ class Core:
         name = request.extensions.get("sni_hostname") or policy.tls_name or url.host
         return Exchange(call, self.services.balancer(service, secure=secure, now=now), policy, target, headers, name)
 
-    def answered(self, status: int, retry_after: str | None, response: Any, *, reused: bool) -> Outcome:
+    def answered(self, status: int, response: Any, *, reused: bool) -> Outcome:
         """Return the outcome of an attempt that has the head of its answer."""
-        rest = parse_retry_after(retry_after, time.time()) if status in RESTING else None
+        rest = None
+        if status in RESTING:
+            rest = parse_retry_after(response.headers.get("retry-after"), time.time())
         return Outcome(status=status, response=response, reused=reused, retry_after=rest)
 
     def ended(self, call: Call, error: BaseException | None) -> None:

@@ -46,6 +46,8 @@ def by_host(*, only: Collection[str] | None = None, suffix: str = "") -> Route:
 def default_route(services: Collection[str]) -> Route:
     """Return the route of a client without one: a key of `services=`, or one label without a port."""
     named, labels = by_host(only=services), by_host()
+    if not services:
+        return labels
     return lambda request: named(request) or labels(request)
 
 

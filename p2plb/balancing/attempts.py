@@ -144,7 +144,7 @@ def _pause(balancer: Balancer, call: Call, retry: Retry | None, now: float) -> f
     if is_free(outcome, call):
         call.attempt -= 1
         return 0.0 if balancer.untried(call) else None
-    if retry is None:
+    if retry is None or not retry.retries(outcome):
         return None
     others = balancer.others(call, now)
     if not others:

@@ -123,8 +123,8 @@ class _Switch(httpx.BaseTransport):
         self._plain = plain
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        one = self._peers if self._peers.routes(request) else self._plain
-        return one.handle_request(request)
+        exchange = self._peers.exchange(request)
+        return self._plain.handle_request(request) if exchange is None else self._peers.drive(exchange)
 
 
 class _AsyncSwitch(httpx.AsyncBaseTransport):
@@ -135,8 +135,10 @@ class _AsyncSwitch(httpx.AsyncBaseTransport):
         self._plain = plain
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        one = self._peers if self._peers.routes(request) else self._plain
-        return await one.handle_async_request(request)
+        exchange = self._peers.exchange(request)
+        if exchange is None:
+            return await self._plain.handle_async_request(request)
+        return await self._peers.drive(exchange)
 
 
 def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

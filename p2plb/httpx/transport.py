@@ -100,9 +100,9 @@ class _Base(ABC):
         """Return how the registry, the services and their nodes are doing: frozen dataclasses, ready for JSON."""
         return self._core.services.stats()
 
-    def routes(self, request: httpx.Request) -> bool:
-        """Whether a request is for a service."""
-        return self._core.route(request) is not None
+    def exchange(self, request: httpx.Request) -> Exchange | None:
+        """Return the call that a request makes, None if it is not for a service."""
+        return self._core.exchange(request, replayable=replayable(request))
 
     @abstractmethod
     def after_fork(self) -> None:
@@ -140,7 +140,7 @@ class _Base(ABC):
             response = httpx.Response(
                 response.status, headers=response.headers, stream=body, extensions=response.extensions
             )
-        return self._core.answered(response.status_code, response.headers.get("retry-after"), response, reused=reused)
+        return self._core.answered(response.status_code, response, reused=reused)
 
     def _result(self, exchange: Exchange) -> httpx.Response:
         """Return the answer of a call, or raise what has become of it."""
@@ -193,9 +193,11 @@ class Transport(_Base, httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to an instance of its service, or out as plain httpx would."""
-        exchange = self._core.exchange(request, replayable=replayable(request))
-        if exchange is None:
-            return self._plain_transport().handle_request(request)
+        exchange = self.exchange(request)
+        return self._plain_transport().handle_request(request) if exchange is None else self.drive(exchange)
+
+    def drive(self, exchange: Exchange) -> httpx.Response:
+        """Carry out the steps of a call and return its answer."""
         call = exchange.call
         try:
             for step in exchange.steps():
@@ -272,9 +274,13 @@ class AsyncTransport(_Base, httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to an instance of its service, or out as plain httpx would."""
-        exchange = self._core.exchange(request, replayable=replayable(request))
+        exchange = self.exchange(request)
         if exchange is None:
             return await self._plain_transport().handle_async_request(request)
+        return await self.drive(exchange)
+
+    async def drive(self, exchange: Exchange) -> httpx.Response:
+        """Carry out the steps of a call and return its answer."""
         call = exchange.call
         try:
             for step in exchange.steps():

@@ -7,6 +7,7 @@ read and write ends at the call's deadline, and another thread can end the call 
 """
 
 import contextlib
+import select
 import socket
 import ssl
 import sys
@@ -27,23 +28,35 @@ def clip(timeout: float | None, deadline: float | None, expired: type[Exception]
     return left if timeout is None or left < timeout else timeout
 
 
+def has_input(sock: Any) -> bool:
+    """Whether bytes or the end of a connection are waiting on a socket, without reading them."""
+    if sock.fileno() < 0:
+        return True
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class _Held:
     """What both kinds of link have in common: the stream, the deadline, abort."""
 
-    __slots__ = ("core", "deadline", "stream")
+    __slots__ = ("core", "deadline", "socket", "stream")
 
     def __init__(self, core: Any) -> None:
         self.core = core
         self.deadline: float | None = None
         self.stream: Any = None
+        self.socket: Any = None
 
     def readable(self) -> bool:
         """Whether bytes or the end of the connection are waiting: an idle connection that has either is over."""
-        return self.stream is None or bool(self.stream.get_extra_info("is_readable"))
+        return self.socket is None or has_input(self.socket)
 
     def abort(self) -> None:
         """End whatever is under way on the connection; from any thread, idempotent, closes nothing."""
-        sock = None if self.stream is None else self.stream.get_extra_info("socket")
+        sock = self.socket
         if sock is None:
             return
         with contextlib.suppress(OSError):  # it is down already
@@ -73,6 +86,7 @@ class Link(_Held):
         """Connect and return the stream."""
         timeout = clip(timeout, self.deadline, self.core.ConnectTimeout)
         self.stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        self.socket = self.stream.get_extra_info("socket")
         return _Stream(self)
 
     def start_tls(self, context: ssl.SSLContext, name: str | None, timeout: float | None) -> None:
@@ -80,7 +94,7 @@ class Link(_Held):
         timeout = clip(timeout, self.deadline, self.core.ConnectTimeout)
         plain = self.stream.get_extra_info("socket")
         try:  # wrapping fails too, if the server has reset the connection
-            sock = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+            self.socket = sock = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
             self.stream = type(self.stream)(sock)  # known before the handshake, so that it can be aborted and closed
             sock.settimeout(timeout)
             sock.do_handshake()
@@ -146,6 +160,7 @@ class AsyncLink(_Held):
         """Connect and return the stream."""
         timeout = clip(timeout, self.deadline, self.core.ConnectTimeout)
         self._tcp = self.stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        self.socket = self._tcp.get_extra_info("socket")
         return _AsyncStream(self)
 
     async def start_tls(self, context: ssl.SSLContext, name: str | None, seconds: float | None) -> None:
