@@ -82,6 +82,7 @@ def test_forks_in_the_middle_of_everything(server: ScriptedServer) -> None:
         "from p2plb import Client\n"
         "from integration.test_fork import calls, forked, joined\n"
         "client, over = Client(sys.argv[1], trust_env=False, timeout=30), threading.Event()\n"
+        "calls(client, 1)  # or a child waits for Python's own lock of a module that a thread was importing\n"
         "def work():\n"
         "    while not over.is_set(): calls(client, 1)\n"
         "threads = [threading.Thread(target=work) for _ in range(4)]\n"
