@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +13,7 @@ import pytest
 import p2plb
 from integration.harness import cancelling
 from integration.harness.cancelling import Run, Way
+from integration.harness.sockets import sockets_to
 from p2plb import AsyncClient, Policy, Retry
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.discovery.registry import Listener, Watch
@@ -228,9 +228,3 @@ async def nothing_held(client: AsyncClient, server: ScriptedServer) -> None:
     while server.open != len(idle):
         assert time.monotonic() < deadline, f"{server.open} connections are open, {len(idle)} of them idle"
         await anyio.sleep(0.001)
-
-
-def sockets_to(port: int) -> int:
-    """Count the sockets on this machine that are connected to a port and still belong to a process."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[2].endswith(f":{port:04X}") and row[9] != "0" for row in rows)

@@ -156,7 +156,7 @@ def test_trio_then_asyncio(servers: list[ScriptedServer]) -> None:
 INTERRUPTED = """
 import gc, random, signal, sys
 import p2plb
-from integration.test_cancel import sockets_to
+from integration.harness.sockets import sockets_to
 
 def interrupt(*_):
     if armed:  # one that strikes in a __del__ is lost, as Python has it: the next one comes
