@@ -54,7 +54,7 @@ class Registration:
         self._hold: shared.Hold | None = None
         self._instance: Instance | None = None
         self._announcement: Announcement | None = None
-        self._ended = self._drained = self._left = False
+        self._ending = self._ended = self._drained = self._left = False
         self._make_locks()
         forks.watch(self)
 
@@ -129,7 +129,6 @@ class Registration:
 
         Takes the grace and at most about a second more, also if the registry can't be reached.
         """
-        self._signals.uninstall()
         try:
             self._leave()
         finally:
@@ -138,6 +137,7 @@ class Registration:
             if hold is not None:
                 hold.close()
             self._wake_waiters()
+            self._signals.uninstall()
 
     close = stop
 
@@ -156,8 +156,10 @@ class Registration:
 
     async def stop_async(self) -> None:
         """Stop as `stop` does, without blocking the event loop; a cancellation does not cut it short."""
-        self._signals.uninstall()
-        await _in_thread(self.stop)
+        try:
+            await _in_thread(self.stop)
+        finally:
+            self._signals.uninstall()  # once more: this may be the main thread, the other is not
 
     def __enter__(self) -> Self:
         self.start()
@@ -191,7 +193,7 @@ class Registration:
     def after_fork(self) -> None:
         """In a forked child: if it was started, the parent alone is registered."""
         if self._announcement is not None:
-            self._ended = self._drained = self._left = True
+            self._ending = self._ended = self._drained = self._left = True
             self._announcement = self._hold = None
         self._signals.after_fork()
         self._make_locks()
@@ -203,7 +205,7 @@ class Registration:
 
     def _begin(self) -> None:
         with self._lock:
-            if self._ended:
+            if self._ending:
                 raise RuntimeError("a registration runs once: make a new one with p2plb.register")
             if self._announcement is None:
                 self._announce()
@@ -231,6 +233,8 @@ class Registration:
             self._instance = instance
 
     def _leave(self) -> None:
+        with self._lock:  # whoever begins at the same time has begun, or will not
+            self._ending = True
         with self._leaving:
             try:
                 self.drain()
@@ -256,8 +260,6 @@ class Registration:
 
 
 async def _in_thread(function: Callable[[], object]) -> None:
-    """Run something bounded off the event loop; a cancellation waits for its end."""
-    import anyio.to_thread  # noqa: PLC0415  only async programs need to load it
+    from p2plb.serving.offloop import in_thread  # noqa: PLC0415  only async programs need to load it
 
-    with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(function)
+    await in_thread(function)
