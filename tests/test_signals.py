@@ -121,6 +121,18 @@ def test_a_forked_child_lets_signals_through(previous: Previous) -> None:
     handover.uninstall()
 
 
+def test_what_was_made_before_a_fork_may_be_installed_after_it(previous: Previous) -> None:
+    """F58: a child that starts what its parent only prepared has its signals worked off like anybody's."""
+    done: list[bool] = []
+    handover = Handover([signal.SIGUSR1], lambda: done.append(not previous.got))
+    handover.after_fork()
+    handover.install()
+    signal.raise_signal(signal.SIGUSR1)
+    assert previous.called.wait(PATIENCE)
+    assert done == [True]
+    handover.uninstall()
+
+
 def test_outside_the_main_thread_it_says_what_to_do() -> None:
     """Python handles signals in the main thread only."""
     told: list[str] = []

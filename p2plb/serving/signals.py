@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, Final
 
+from p2plb.discovery import threads
+
 logger = logging.getLogger("p2plb.serving")
 
 SEND_AGAIN: Final = 0.05  # seconds
+_HANDED_ON_WITHIN: Final = 1.0  # seconds
 
 
 class Handover:
@@ -25,8 +28,8 @@ class Handover:
 
     "On" is the handler that was in force at `install`: a callable is called, the default action is carried out (a
     process that SIGTERM would have ended dies of SIGTERM). A signal that is ignored, as SIGINT is in a shell's
-    background jobs, stays ignored. What comes while `work` runs is absorbed. In a forked child each is handed on at
-    once.
+    background jobs, stays ignored. What comes while `work` runs is absorbed. In a forked child, signals that were taken
+    over before the fork are handed on at once.
     """
 
     def __init__(self, signals: Iterable[int], work: Callable[[], None]) -> None:
@@ -34,32 +37,39 @@ class Handover:
         self._work = work
         self._previous: dict[signal.Signals, Any] = {}
         self._inbox: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._transparent = False
         self._handed_on = False
 
     def install(self) -> None:
         """Take the signals over, once; `ValueError` outside the main thread, where Python can't."""
-        if not self.signals or self._previous:
+        if not self.signals or self._thread or self._previous:
             return
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("signals can be handled in the main thread only: enter there, or drain without drain_on")
-        threading.Thread(target=self._wait, name="p2plb-drain", daemon=True).start()
+        self._thread = threading.Thread(target=self._wait, name="p2plb-drain", daemon=True)
+        self._thread.start()
         for number in self.signals:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._received)
 
     def uninstall(self) -> None:
-        """Give the signals back, where nobody has taken them over since; from another thread, let them through."""
+        """Give the signals back, where nobody has taken them over since; from another thread, let them through.
+
+        One that came shortly before and is still held up is handed on first.
+        """
         self._transparent = True
         self._inbox.put(None)
         if threading.current_thread() is threading.main_thread():
+            threads.join(self._thread, _HANDED_ON_WITHIN)
             for number, previous in self._previous.items():
                 if signal.getsignal(number) == self._received:
                     signal.signal(number, previous)
 
     def after_fork(self) -> None:
-        """In a forked child, where the thread does not exist: let the signals through."""
-        self._transparent = True
+        """In a forked child, where the thread does not exist: let through what was taken over."""
+        self._thread = None
+        self._transparent = self._transparent or bool(self._previous)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self._transparent:
