@@ -13,6 +13,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ORIGIN: Final = re.compile(
     r"(https?)://(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9.-]{1,253}))(?::([0-9]{1,5}))?", re.ASCII
 )
+_USER: Final = re.compile(r"^([A-Za-z]+://)?.*@", re.DOTALL)
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MAX_WEIGHT: Final = 1000.0
@@ -92,10 +93,11 @@ def check_number(value: object, what: str, low: float, high: float) -> None:
 def parse_origin(url: object) -> tuple[str, str, int]:
     """Return scheme, host (IPv6 without brackets) and port of an origin such as `http://10.0.0.7:8001`."""
     if not isinstance(url, str):
-        raise TypeError(f"a url is a string, not {url!r}")
+        raise TypeError(f"a url is a string, not a {type(url).__name__}")
     match = _ORIGIN.fullmatch(url)
     if match is None:
-        raise ValueError(f"a url is an origin such as http://10.0.0.7:8001, without user, path or query, not {url!r}")
+        shown = _USER.sub(r"\1***@", url)
+        raise ValueError(f"a url is an origin such as http://10.0.0.7:8001, without user, path or query, not {shown!r}")
     scheme, v6, name, port_text = match.groups()
     port = int(port_text) if port_text else _DEFAULT_PORTS[scheme]
     if not 0 < port < 65_536:  # noqa: PLR2004  the range of a TCP port

@@ -325,3 +325,9 @@ def test_fuzz_bytes(value: bytes, tail: bytes) -> None:
     refuse(value)
     with pytest.raises(BadRecord):
         decode(PLAIN, records.service_prefix(ROOT, "users") + tail + b"/")
+
+
+def test_a_password_in_a_url_is_not_repeated() -> None:
+    """F47: reasons are logged, so they hold nothing that may be a secret."""
+    for url in ("http://bob:s3cret@10.0.0.7:80", ["http://bob:s3cret@10.0.0.7"]):
+        assert "s3cret" not in refuse({**PLAIN, "url": url})

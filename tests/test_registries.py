@@ -486,6 +486,8 @@ def test_static_lists() -> None:
         ("10.0.0.7:70000", "port"),
         ("ftp://a", "origin"),
         ("a;weight=heavy", "weight is a number"),
+        ("a;priority=1.5", "priority is a whole number, not '1.5'"),
+        ("bob:x@a", "no user"),
         ("a;colour=blue", "may stand"),
         ("a;weight=-1", "weight is from"),
         ("", "origin"),
@@ -495,6 +497,13 @@ def test_static_lists_with_errors(address: str, complaint: str) -> None:
     """A wrong address is refused at construction, with the service and the reason."""
     with pytest.raises(ValueError, match=f"service users: .*{complaint}"):
         StaticRegistry({"users": ["10.0.0.1", address]})
+
+
+def test_static_lists_do_not_repeat_a_password() -> None:
+    """A password in an address stays out of the error, whatever else is in it."""
+    with pytest.raises(ValueError, match="no user and no password") as caught:
+        StaticRegistry({"users": ["http://bob:s3;cret@10.0.0.7:80"]})
+    assert "cret" not in str(caught.value)
 
 
 def test_a_string_is_no_list_of_addresses() -> None:

@@ -14,7 +14,11 @@ from p2plb.discovery.snapshot import Snapshot
 from p2plb.errors import RegistrationError
 from p2plb.instance import NAME, Instance, check_name, parse_origin
 
-_PARAMETERS: Final[Mapping[str, Callable[[str], Any]]] = {"weight": float, "priority": int, "zone": str}
+_PARAMETERS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
+    "weight": (float, "a number"),
+    "priority": (int, "a whole number"),
+    "zone": (str, "a name"),
+}
 
 
 class StaticRegistry(Registry):
@@ -81,6 +85,8 @@ def _snapshot(service: str, addresses: Iterable[str]) -> Snapshot:
 
 
 def _instance(service: str, address: str) -> Instance:
+    if "@" in address:  # it is not repeated: what stands before may be a password
+        raise ValueError(f"service {service}: an address has no user and no password")
     origin, *parameters = (part.strip() for part in address.split(";"))
     url = origin if "://" in origin else f"http://{origin}"
     try:
@@ -93,10 +99,11 @@ def _parameter(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     if name not in _PARAMETERS:
         raise ValueError(f"after an address may stand ;weight=2, ;priority=1 or ;zone=a, not ;{text}")
+    make, what = _PARAMETERS[name]
     try:
-        return name, _PARAMETERS[name](value)
+        return name, make(value)
     except ValueError:
-        raise ValueError(f"{name} is a number, not {value!r}") from None
+        raise ValueError(f"{name} is {what}, not {value!r}") from None
 
 
 def _id(url: str) -> str:
