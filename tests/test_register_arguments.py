@@ -1,10 +1,16 @@
 """What `register` takes and what it refuses, and how it says so."""
 
+import signal
 from typing import Any
 
 import pytest
 
+from p2plb.discovery.memory import MemoryRegistry
 from p2plb.serving.registration import register
+
+DEEP: dict[str, Any] = {}
+for _ in range(20):
+    DEEP = {"a": DEEP}
 
 
 @pytest.mark.parametrize(
@@ -34,9 +40,54 @@ from p2plb.serving.registration import register
         ({"port": 1, "drain_grace": -1}, ValueError, "drain_grace is from 0"),
         ({"port": 1, "drain_on": (9,)}, ValueError, "SIGKILL can't be caught"),
         ({"port": 1, "drain_on": (0,)}, ValueError, "0 is not a valid Signals"),
+        ({"port": 1, "drain_on": signal.SIGTERM}, TypeError, r"write drain_on=\(signal.SIGTERM,\)"),
+        ({"port": 1, "http": "1.1"}, TypeError, r"write http=\('1.1',\)"),
+        ({"port": 1, "required": "5"}, TypeError, "required is a number, not '5'"),
+        ({"port": 1, "required": -1}, ValueError, "required is from 0"),
+        ({"port": 1, "ready": True}, TypeError, "ready is a function without arguments, not True"),
     ],
 )
 def test_wrong_arguments_are_told_at_construction(settings: dict[str, Any], error: type[Exception], text: str) -> None:
     """F57: what can never work is an error where it was written, and says what to write."""
     with pytest.raises(error, match=text):
         register(**{"service": "users"} | settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"host": "0.0.0.0"}, "0.0.0.0 is no address of an instance"),
+        ({"host": "::"}, ":: is no address of an instance"),
+        ({"host": "169.254.169.254"}, "is no address of an instance"),
+        ({"host": "0x7f.1"}, "0x7f.1 is a number in disguise"),
+        ({"zone": "a\n"}, "zone is a string of at most 128 printable characters"),
+        ({"zone": "z" * 129}, "zone is a string of at most 128 printable characters"),
+        ({"http": ["1.1"] * 9}, "http is a short list of versions"),
+        ({"metadata": DEEP}, "it nests more than 16 levels deep"),
+        ({"metadata": {"n": 10**25}}, "a whole number is out of range"),
+        ({"metadata": {"a": {1: 1, "1": 2}}}, "a key stands twice in an object"),
+        ({"metadata": {"a": "\ud800"}}, "surrogates not allowed"),
+    ],
+)
+def test_a_record_that_every_client_would_pass_over_is_refused(settings: dict[str, Any], text: str) -> None:
+    """F47: a registration that nobody believes must not look as if it stood."""
+    with pytest.raises(ValueError, match=text):
+        register("users", port=8001, **settings)
+
+
+def test_an_address_that_the_environment_gives_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F47: POD_IP is read at the start, and what clients would not believe is an error then."""
+    monkeypatch.setenv("POD_IP", "169.254.1.1")
+    with MemoryRegistry() as registry, pytest.raises(ValueError, match="is no address of an instance"):
+        register("users", port=8001, registry=registry).start()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"url": "http://bob:s3cret@10.0.0.7:80"}, {"url": "bob:s3//cr@et@h"}, {"host": "bob:s3cret@h", "port": 1}],
+)
+def test_a_password_in_an_address_is_not_repeated(settings: dict[str, Any]) -> None:
+    """An address has no user; whoever gives one must not find the password in a log."""
+    with pytest.raises(ValueError, match="without user") as caught:
+        register("users", **settings)
+    assert "s3" not in str(caught.value)

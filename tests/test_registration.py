@@ -147,6 +147,8 @@ def test_an_update_changes_what_is_given(registry: EtcdRegistry) -> None:
             registration.update(weight=-1)
         with pytest.raises(ValueError, match="metadata takes"):
             registration.update(metadata={"v": "8" * 5000})
+        with pytest.raises(ValueError, match="zone is a string of at most"):
+            registration.update(zone="rack 7, " * 20)
         assert eventually(lambda: [each.metadata for each in stored(registry)] == [{"v": "8"}])
         (instance,) = stored(registry)
         assert (instance.weight, instance.zone) == (5, "a")

@@ -25,6 +25,7 @@ __all__ = ["Registration", "register"]
 SDK: Final = f"p2plb/{__version__}"
 MIN_TTL: Final = 2
 MAX_TTL: Final = 3600
+MAX_WAIT: Final = 86_400
 
 
 def register(
@@ -60,6 +61,8 @@ def register(
     Leaving tells clients first, goes on serving for `drain_grace` seconds, then takes the record out; a signal in
     `drain_on` does so too and is then handed on. `ValueError` or `TypeError` says which argument is wrong.
     """
+    if isinstance(http, str):
+        raise TypeError(f"http is a collection of versions: write http=({http!r},)")
     draft = Instance(
         id="unnamed" if id is None else id,
         service=service,
@@ -75,6 +78,11 @@ def register(
     records.encode(draft)
     check_number(ttl, "ttl", MIN_TTL, MAX_TTL)
     check_number(drain_grace, "drain_grace", 0, MAX_TTL)
+    check_number(0 if required is None else required, "required", 0, MAX_WAIT)
+    if ready is not None and not callable(ready):
+        raise TypeError(f"ready is a function without arguments, not {ready!r}")
+    if isinstance(drain_on, int):
+        raise TypeError("drain_on is a collection of signals: write drain_on=(signal.SIGTERM,)")
     return Registration(
         partial(_complete, draft, named=id is not None, located=bool(url or host)),
         registry=registry,
@@ -102,11 +110,16 @@ def _draft_url(url: str | None, scheme: str, host: str | None, port: int | None)
 
 
 def _complete(draft: Instance, registry: Registry, *, named: bool, located: bool) -> Instance:
-    """Return the record that is announced: what could not be known before is filled in."""
+    """Return the record that is announced: what could not be known before is filled in.
+
+    `ValueError` if it is none, such as for a POD_IP that is no address.
+    """
     host = draft.host if located else address.guess_host(registry.url)
-    return replace(
+    instance = replace(
         draft,
         id=draft.id if named else secrets.token_hex(8),
         url=draft.url if located else address.origin(draft.scheme, host, draft.port),
         started=round(time.time(), 3),
     )
+    records.encode(instance)
+    return instance

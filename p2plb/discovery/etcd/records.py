@@ -69,11 +69,14 @@ def service_of(root: str, key: bytes) -> str | None:
 
 
 def encode(instance: Instance) -> bytes:
-    """Return the value to store; `ValueError` or `TypeError` if the metadata is too large or no JSON."""
+    """Return the value to store; `ValueError` or `TypeError` for a record that its readers would pass over."""
     _check_metadata(instance.metadata)
     record = {"v": VERSION, **{name: getattr(instance, name) for name in _FIELDS}}
     record["metadata"] = dict(instance.metadata)
-    return _dump(record | {"started": instance.started, "sdk": instance.sdk})
+    value = _dump(record | {"started": instance.started, "sdk": instance.sdk})
+    root = services_root()  # any would do
+    decode(root, key(root, instance.service, instance.id), value, loopback=True)
+    return value
 
 
 def decode(root: str, key: bytes, value: bytes, *, loopback: bool) -> Instance:
