@@ -127,11 +127,14 @@ class RegistryContract:
         stage.put(instance("a2"))
         again.waits_for("a1", "a2")
 
-    def test_a_listener_that_raises(self, stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+    def test_a_listener_that_raises(
+        self, stage: Stage, error: type[BaseException], caplog: pytest.LogCaptureFixture
+    ) -> None:
         """F82: what a listener raises is logged and harms nobody."""
 
         def broken(_snapshot: Snapshot) -> None:
-            raise RuntimeError("boom")
+            raise error("boom")
 
         stage.registry.watch("users", broken)
         stage.registry.watch("users", heard := Heard())
@@ -182,6 +185,29 @@ class RegistryContract:
         heard.waits_for()
         until(lambda: told == [AnnouncementState.UP, AnnouncementState.GONE])
 
+    def test_withdrawing_leaves_the_same_id_of_other_services(self, stage: Stage) -> None:
+        """An id is one of its service; elsewhere it is another instance's."""
+        users, orders = [stage.registry.announce(instance(service=name), ttl=10) for name in ("users", "orders")]
+        until(lambda: users.state is orders.state is AnnouncementState.UP)
+        users.withdraw(PATIENCE)
+        until(lambda: [each.service for each in stage.registry.list() if each.instances] == ["orders"])
+        assert orders.state is AnnouncementState.UP
+        orders.withdraw(PATIENCE)
+
+    def test_withdrawing_leaves_what_another_has_put_in_its_place(self, stage: Stage) -> None:
+        """F16: of two announcements with one id only one stands, and withdrawing the other takes nothing out."""
+        weights = (1.0, 2.0)
+        both = {each: stage.registry.announce(instance(weight=each), ttl=10) for each in weights}
+        settled = (AnnouncementState.UP, AnnouncementState.FAILED, AnnouncementState.GONE)
+        until(lambda: all(each.state in settled for each in both.values()))
+        (standing,) = stage.registry.list()[0].instances
+        winner = both.pop(standing.weight)
+        for loser in both.values():
+            loser.withdraw(PATIENCE)
+        assert stage.registry.list()[0].instances == (standing,)
+        winner.withdraw(PATIENCE)
+        until(lambda: not any(each.instances for each in stage.registry.list()))
+
     def test_announced_only_when_ready(self, stage: Stage) -> None:
         """F17: the record is put when `ready` says yes, on a thread that is not the caller's."""
         ready = threading.Event()
@@ -199,6 +225,20 @@ class RegistryContract:
         ready.set()
         heard.waits_for("a1")
         assert threading.current_thread().name not in askers
+        announcement.withdraw(PATIENCE)
+
+    @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+    def test_a_ready_that_raises(self, stage: Stage, error: type[BaseException]) -> None:
+        """F82: what `ready` raises means no, and ends none of the threads on which others depend."""
+        answers = iter([error("boom"), None])
+
+        def is_ready() -> bool:
+            if (failure := next(answers)) is not None:
+                raise failure
+            return True
+
+        announcement = stage.registry.announce(instance(), ttl=10, ready=is_ready)
+        until(lambda: announcement.state is AnnouncementState.UP)
         announcement.withdraw(PATIENCE)
 
     def test_status(self, stage: Stage) -> None:

@@ -50,6 +50,13 @@ class MemoryRegistry(Registry):
                 del self._instances[key]
                 self._changed(key[0])
 
+    def take_back(self, instance: Instance) -> None:
+        """Take out exactly this instance, not one that was recorded in its place."""
+        with self._lock:
+            if self._instances.get((instance.service, instance.id)) is instance:
+                del self._instances[instance.service, instance.id]
+                self._changed(instance.service)
+
     def watch(self, service: str, listener: Listener) -> Watch:
         """Tell `listener` what is recorded for `service` now and after each change."""
         check_name(service, "a service name")
@@ -158,7 +165,7 @@ class _Announcement:
         with self._lock:
             self._withdrawn.set()
             if self.state is AnnouncementState.UP:
-                self._registry.remove(self._instance.id)
+                self._registry.take_back(self._instance)
             self._turn(AnnouncementState.GONE)
         threads.join(self._thread, timeout)
 
@@ -174,8 +181,8 @@ class _Announcement:
     def _is_ready(self) -> bool:
         try:
             return self._ready()
-        except Exception as error:
-            self.error = error
+        except BaseException as error:  # `sys.exit()` in it must not end this thread either
+            self.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
             return False
 
     def _turn(self, state: AnnouncementState) -> None:
@@ -183,5 +190,5 @@ class _Announcement:
             self.state = state
             try:
                 self._on_state(state, self.error)
-            except Exception:
+            except BaseException:  # the same
                 logger.exception("a listener of %s failed", self._instance.id)
