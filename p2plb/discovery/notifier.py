@@ -38,7 +38,7 @@ class Subscription:
         """Call the listener; whatever it raises is its own affair."""
         try:
             self._listener(snapshot)
-        except Exception:
+        except BaseException:  # `sys.exit()` in it must not end the thread that tells all others
             logger.exception("a listener of service %s failed", self.service)
 
 

@@ -69,7 +69,7 @@ class EtcdAnnouncement:
         """Ask the instance's side; what that raises is a no."""
         try:
             return bool(self._ready())
-        except Exception:  # the user's code must not end the thread that keeps the leases
+        except BaseException:  # the user's code, `sys.exit()` in it too, must not end the thread that keeps the leases
             level = logging.DEBUG if self._defect_told else logging.ERROR
             self._defect_told = True
             logger.log(level, "asking whether %s is ready failed", self._name, exc_info=True)
@@ -82,7 +82,7 @@ class EtcdAnnouncement:
             self._log(told)
             try:
                 self._on_state(told.state, told.error)
-            except Exception:  # the same
+            except BaseException:  # the same
                 logger.exception("a listener to the state of %s failed", self._name)
         ended = self._publication.stage is Stage.ENDED
         if ended or self._publication.state is AnnouncementState.GONE:
