@@ -52,6 +52,23 @@ def test_those_that_failed_lately_come_last() -> None:
     assert endpoints.order() == [first, second, third]
 
 
+def test_forked_children_begin_at_different_endpoints() -> None:
+    """F56, F58: the parent's choice is not that of all its children."""
+    gateway = Gateway([f"http://10.0.0.{number}" for number in range(1, 9)], rng=Random(1))
+    firsts = set()
+    for _ in range(40):
+        gateway.after_fork()
+        firsts.add(gateway._session._endpoints.order()[0])
+    assert len(firsts) > 1
+
+
+@pytest.mark.parametrize("path", ["\0", "/nowhere/ca.pem"])
+def test_tls_files_of_no_use_are_an_error_of_the_driver(path: str) -> None:
+    """A file may come back, so what is wrong with it is told and tried again."""
+    with pytest.raises(Unavailable, match="can't use the TLS files"):
+        Gateway(["https://127.0.0.1:1"], ca=path).read([b"/"], timeout=1)
+
+
 def make_tokens(login: Callable[[float], str]) -> tuple[Tokens, Clock]:
     clock = Clock()
     return Tokens(login, clock), clock

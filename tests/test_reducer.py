@@ -153,6 +153,31 @@ def test_a_key_too_deep_is_a_bad_record() -> None:
     assert made.skipped == 1
 
 
+def rested(last: Snapshot, *entries: Entry) -> list[Snapshot]:
+    """Return what is told of a service whose last snapshot is all that is left of an earlier watch."""
+    made = Reducer(
+        partial(records.decode, ROOT, loopback=True), partial(records.service_of, ROOT), last=lambda _service: last
+    )
+    return made.listed(["users"], entries, 100, 0.0)
+
+
+def test_a_wipe_during_a_rest_is_a_mass_loss() -> None:
+    """F32: after a rest or a fork the last snapshot is all that is known, and an empty list is not believed at once."""
+    (last,) = reducer().listed(["users"], several(1, 2, 3, 4), 10, 0.0)
+    assert ghosts(rested(last)) == {"a1", "a2", "a3", "a4"}
+    assert ghosts(rested(last, put("a9", 50, port=8002, state="draining"))) == {"a1", "a3", "a4"}
+    assert ids(rested(last, put("a9", 50))) == ["a9"], "somebody is there: the others may have left long ago"
+    (few,) = reducer().listed(["users"], several(1, 2), 10, 0.0)
+    assert ids(rested(few)) == []
+
+
+def test_what_was_draining_before_a_rest_is_no_loss() -> None:
+    """F24: whoever said that it leaves is not missed."""
+    entries = [put(f"a{number}", number, state="draining") for number in range(1, 5)]
+    (last,) = reducer().listed(["users"], entries, 10, 0.0)
+    assert ids(rested(last)) == []
+
+
 def test_one_removed_is_just_removed() -> None:
     """A single loss is believed at once."""
     made = listed(several(1, 2, 3, 4, 5))

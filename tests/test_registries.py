@@ -243,6 +243,45 @@ def test_wiped(stage: EtcdStage) -> None:
     assert all(snapshot.instances for snapshot in heard.snapshots)
 
 
+def test_wiped_while_nobody_watched(stage: EtcdStage) -> None:
+    """F32: a service that is watched again, or in a forked child, is protected by its last snapshot."""
+    for number in (1, 2, 3):
+        stage.put(instance(f"a{number}"))
+    watch = stage.registry.watch("users", heard := Heard())
+    heard.waits_for("a1", "a2", "a3")
+    watch.close()
+    until(lambda: not stage.registry._watcher._reducer._services)
+    stage.etcd.wipe()
+    stage.registry.watch("users", again := Heard())
+    until(lambda: again.snapshots and again.snapshots[-1].ghosts == {"a1", "a2", "a3"})
+    again.waits_for()
+    assert [bool(snapshot.instances) for snapshot in again.snapshots] == [True] * (len(again.snapshots) - 1) + [False]
+
+
+def test_forked_children_come_back_at_moments_of_their_own(stage: EtcdStage) -> None:
+    """F56, F58: no two children roll the dice as their parent would."""
+    stage.registry._watcher._rng.seed(1)
+    expected = random.Random(1).random()
+    stage.registry.after_fork()
+    assert stage.registry._watcher._rng.random() != expected
+
+
+def test_stop_is_never_overlooked(stage: EtcdStage) -> None:
+    """F79: a registry that is closed at the very moment when its thread takes note of a nudge ends that thread."""
+
+    class Late(threading.Event):
+        def clear(self) -> None:
+            stage.registry.close()
+            super().clear()
+
+    watcher = stage.registry._watcher
+    watcher._nudged = Late()
+    watcher.nudge()
+    assert watcher._thread
+    watcher._thread.join(10)
+    assert not watcher._thread.is_alive()
+
+
 def test_ghosts_stay_while_etcd_is_away(stage: EtcdStage) -> None:
     """F36: ghosts are laid only while etcd is known to live."""
     for number in (1, 2, 3):
@@ -324,6 +363,10 @@ def test_list_raises_what_is_wrong(stage: EtcdStage) -> None:
     stage.etcd.fail("read", Unavailable("nobody is there"))
     with pytest.raises(DiscoveryError, match="nobody is there"):
         stage.registry.list()
+    with EtcdRegistry(stage.etcd.driver(), note=" (the default)") as registry:
+        stage.etcd.fail("read", Unavailable("nobody is there"))
+        with pytest.raises(DiscoveryError, match=r"nobody is there \(the default\)"):
+            registry.list()
 
 
 def test_records_outlive_their_watch(stage: EtcdStage) -> None:

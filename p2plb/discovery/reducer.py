@@ -70,6 +70,17 @@ class _Service:
         if known and known.instance.state == "up" and known.instance.id in self.shown:
             self.losses.add(known.instance, now)
 
+    def recall(self, last: Snapshot | None, now: float) -> None:
+        """Count those of an older snapshot as lost if nobody is left; whoever is listed all the same is no loss.
+
+        The snapshot is from before a rest or a fork and of any age. Some of it may have left in good order since, so it
+        is not held against a list that names others, who can be called.
+        """
+        if last is not None and not any(record.instance.state == "up" for record in self.known.values()):
+            for instance in last.instances:
+                if instance.state == "up":
+                    self.losses.add(instance, now)
+
     def is_due(self, now: float) -> bool:
         """Whether a ghost is to be laid."""
         due = self.losses.due
@@ -91,13 +102,21 @@ class _Service:
 class Reducer:
     """Holds the records of the wanted services and says which snapshots change.
 
+    `last` returns what was known of a service that was not wanted for a while.
     `listed`, `changed` and `tick` return the snapshots that became new, at most one for each service. Called by one
     thread at a time.
     """
 
-    def __init__(self, decode: Decode, service_of: ServiceOf, rule: MassLoss | None = None) -> None:
+    def __init__(
+        self,
+        decode: Decode,
+        service_of: ServiceOf,
+        rule: MassLoss | None = None,
+        last: Callable[[str], Snapshot | None] = lambda _service: None,
+    ) -> None:
         self._decode = decode
         self._service_of = service_of
+        self._last = last
         self._rule = rule or MassLoss()
         self._services: dict[str, _Service] = {}
         self._news: list[Skipped] = []
@@ -134,7 +153,7 @@ class Reducer:
 
     def listed(self, services: Iterable[str], entries: Iterable[Entry], revision: int, now: float) -> list[Snapshot]:
         """Take in a full list of `services` at `revision`, whatever was known before."""
-        wanted = {name: self._services.setdefault(name, _Service(name, self._rule)) for name in services}
+        wanted = {name: self._services.get(name) or _Service(name, self._rule) for name in services}
         present: dict[str, dict[bytes, Entry]] = {name: {} for name in wanted}
         for entry in entries:
             name = self._service_of(entry.key)
@@ -143,6 +162,9 @@ class Reducer:
         for name, service in wanted.items():
             self._replace(service, present[name], now)
             service.forget_events(revision)
+            if name not in self._services:
+                service.recall(self._last(name), now)
+        self._services |= wanted
         return _news(service.refresh(revision, now) for service in wanted.values())
 
     def changed(self, entries: Iterable[Entry], now: float) -> list[Snapshot]:

@@ -31,8 +31,8 @@ _MAX_LEFT = 1024
 class Watcher:
     """Watches the services that `wanted()` names; `nudge` tells it that they have become more.
 
-    `publish` gets each new snapshot on the watch thread and must not block. `rest` is called there while nothing has
-    been wanted for a while; it may close the watcher.
+    `publish` gets each new snapshot on the watch thread and must not block; `last` returns the last one of a service.
+    `rest` is called there while nothing has been wanted for a while; it may close the watcher.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Watcher:
         *,
         wanted: Callable[[], frozenset[str]],
         publish: Callable[[Snapshot], None],
+        last: Callable[[str], Snapshot | None],
         rest: Callable[[], None],
         timing: Timing,
         clock: Callable[[], float],
@@ -51,6 +52,7 @@ class Watcher:
         self._root = root
         self._wanted = wanted
         self._publish = publish
+        self._last = last
         self._rest = rest
         self._timing = timing
         self._clock = clock
@@ -77,6 +79,7 @@ class Watcher:
             partial(records.decode, self._root, loopback=self._driver.loopback),
             partial(records.service_of, self._root),
             self._timing.loss,
+            self._last,
         )
 
     def nudge(self) -> None:
@@ -108,6 +111,7 @@ class Watcher:
             left |= dict.fromkeys(self._open, self._proof)
         self._left = LRUCache(_MAX_LEFT)
         self._left.update(left)
+        self._rng.seed()  # or all children would come back to etcd at the same moments
         self._reset()
 
     def _interrupt(self) -> None:
@@ -116,15 +120,20 @@ class Watcher:
             stream.close()
 
     def _run(self) -> None:
-        while not self._closed:
+        while True:
             self._nudged.clear()
-            try:
-                self._step()
-            except DriverError as error:
-                self._failed(error)
-            except Exception as error:  # a driver that breaks its word must not end the watch
-                logger.exception("watching %s failed unexpectedly", self._driver.url)
-                self._failed(Unavailable(f"{self._driver.url}: {type(error).__name__}"))
+            if self._closed:  # looked at after `clear`, which may have undone the nudge of `stop`
+                return
+            self._try_step()
+
+    def _try_step(self) -> None:
+        try:
+            self._step()
+        except DriverError as error:
+            self._failed(error)
+        except Exception as error:  # a driver that breaks its word must not end the watch
+            logger.exception("watching %s failed unexpectedly", self._driver.url)
+            self._failed(Unavailable(f"{self._driver.url}: {type(error).__name__}"))
 
     def _step(self) -> None:
         match self._plan.next(self._wanted(), self._clock(), self._reducer.due):

@@ -56,6 +56,7 @@ class EtcdRegistry(Registry):
             self._root,
             wanted=lambda: self._notifier.services,
             publish=self._notifier.publish,
+            last=self._notifier.snapshot,
             rest=rest,
             timing=self._timing,
             clock=clock,
@@ -81,7 +82,7 @@ class EtcdRegistry(Registry):
         try:
             listing = self._driver.read([self._root.encode()], timeout=timeout)
         except DriverError as error:
-            raise DiscoveryError(str(error)) from error
+            raise DiscoveryError(f"{error}{self._note}") from error
         found = {records.service_of(self._root, entry.key) for entry in listing.entries}
         names = sorted(name for name in found if name)
         decode = partial(records.decode, self._root, loopback=self._driver.loopback)

@@ -47,7 +47,7 @@ class Credentials:
             context = ssl.create_default_context(cafile=self.ca)
             if self.cert:
                 context.load_cert_chain(self.cert, self.key, password="")  # never ask at the terminal for one
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
             files = ", ".join(filter(None, (self.ca, self.cert, self.key)))
             raise Unavailable(f"can't use the TLS files {files}: {error}") from None
         return context
@@ -59,6 +59,7 @@ class Session:
     def __init__(
         self, origins: Sequence[str], credentials: Credentials, clock: Callable[[], float], rng: Random
     ) -> None:
+        self._origins = tuple(origins)
         self._credentials = credentials
         self._clock = clock
         self._rng = rng
@@ -76,10 +77,11 @@ class Session:
         self._links.close()
 
     def after_fork(self) -> None:
-        """Forget the parent's connections and locks, and roll the dice anew."""
+        """Forget the parent's connections and locks, and roll the dice anew, also for the first endpoint."""
         self._links.after_fork()
         self._tokens.after_fork()
         self._rng.seed()
+        self._endpoints = Endpoints(self._origins, self._clock, self._rng)
 
     def ask(self, path: str, body: Json, timeout: float) -> Json:
         """Send a request as our user, with a new token if the one we had is refused."""
