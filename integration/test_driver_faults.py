@@ -269,6 +269,18 @@ def test_strange_answers_are_errors(name: str) -> None:
         assert isinstance(failure.value, error)
 
 
+def test_a_put_that_nonsense_answers_is_ambiguous() -> None:
+    """F54: whoever stands between may have passed it on."""
+    nonsense = STRANGE["not json"][1]
+    with (
+        canned(nonsense) as origin,
+        closing(Gateway([origin])) as driver,
+        pytest.raises(Unavailable, match=f"^{origin}: not JSON") as failure,
+    ):
+        driver.publish(b"/1", b"", 7, timeout=LONG)
+    assert failure.value.ambiguous
+
+
 @pytest.mark.parametrize("pieces", [[HEAD[at : at + 1] for at in range(60)], [HEAD, b"\r\n", *[b" "] * 60]])
 def test_a_dripping_answer_ends_in_time(pieces: list[bytes]) -> None:
     """F09: a byte now and then, in the head or in the body, does not stretch the deadline."""

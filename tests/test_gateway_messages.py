@@ -102,6 +102,14 @@ def test_what_is_not_base64_is_no_answer(field: object) -> None:
         messages.raw({"key": field}, "key")
 
 
+@pytest.mark.parametrize("text", ["1e999", "-1e999", "null", '"x"', "[]", "{}"])
+def test_what_is_not_a_number_is_no_answer(text: str) -> None:
+    """F46: whatever stands for a 64-bit integer, the driver raises nothing but its own errors."""
+    with pytest.raises(Unavailable) as caught:
+        messages.number(messages.decode(f'{{"revision": {text}}}'.encode()), "revision")
+    assert caught.value.ambiguous
+
+
 def kv(key: bytes) -> dict[str, str]:
     return {"key": messages.encode(key), "value": "", "mod_revision": "3"}
 
@@ -161,6 +169,21 @@ def test_a_reading_shrinks_until_it_can_not() -> None:
             reading.shrink()
     assert limits == ["64", "8", "1"]
     with pytest.raises(faults.TooLarge):
+        reading.shrink()
+
+
+def test_a_reading_of_many_prefixes_shrinks_to_one() -> None:
+    """F43: with one entry of each prefix the answer may still be too large; then fewer prefixes are asked for."""
+    reading = Reading([f"/{number}/".encode() for number in range(128)], keys_only=False, limit=0)
+    counts = []
+    while counts[-1:] != [1]:
+        request = reading.request()
+        assert request is not None
+        counts.append(len(request["success"]))
+        if counts[-1] > 1:
+            reading.shrink()
+    assert counts == [128, 64, 32, 16, 8, 4, 2, 1]
+    with pytest.raises(faults.TooLarge, match="a single entry"):
         reading.shrink()
 
 

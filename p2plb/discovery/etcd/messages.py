@@ -1,7 +1,7 @@
 """What is said through etcd's JSON gateway: requests built, answers read, nothing sent.
 
 Bytes are base64, 64-bit integers are strings, fields at their default are absent. Answers come from the network: what
-makes no sense raises `Unavailable`, as from any other broken etcd.
+makes no sense raises `Unavailable`, as from any other broken etcd. It is ambiguous: what was asked may have been done.
 """
 
 import base64
@@ -69,9 +69,9 @@ def decode(content: bytes) -> Json:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Unavailable(f"not JSON: {error!r}"[:200]) from None
+        raise _nonsense(f"not JSON: {error!r}"[:200]) from None
     if not isinstance(document, dict):
-        raise Unavailable("not a JSON object")
+        raise _nonsense("not a JSON object")
     return document
 
 
@@ -80,8 +80,8 @@ def number(fields: Mapping[str, Any], name: str) -> int:
     value = fields.get(name, 0)
     try:
         return int(value)
-    except (ValueError, TypeError):
-        raise Unavailable(f"{name} is not a number") from None
+    except (ValueError, TypeError, OverflowError):  # JSON has no infinity, but 1e999
+        raise _nonsense(f"{name} is not a number") from None
 
 
 def raw(fields: Mapping[str, Any], name: str) -> bytes:
@@ -90,14 +90,14 @@ def raw(fields: Mapping[str, Any], name: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError, TypeError):
-        raise Unavailable(f"{name} is not base64") from None
+        raise _nonsense(f"{name} is not base64") from None
 
 
 def part(fields: Mapping[str, Any], name: str) -> Json:
     """Return a nested object, empty if it is absent."""
     value = fields.get(name, {})
     if not isinstance(value, dict):
-        raise Unavailable(f"{name} is not an object")
+        raise _nonsense(f"{name} is not an object")
     return value
 
 
@@ -105,7 +105,7 @@ def parts(fields: Mapping[str, Any], name: str) -> list[Json]:
     """Return a list of objects, empty if it is absent."""
     values = fields.get(name, [])
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise Unavailable(f"{name} is not a list of objects")
+        raise _nonsense(f"{name} is not a list of objects")
     return values
 
 
@@ -147,3 +147,7 @@ def _holder_in(answer: Mapping[str, Any]) -> int:
 
 def _held_by(key: bytes, lease: int) -> Json:
     return {"target": "LEASE", "key": encode(key), "lease": str(lease)}
+
+
+def _nonsense(text: str) -> Unavailable:
+    return Unavailable(text, ambiguous=True)

@@ -31,6 +31,7 @@ class Reading:
         self._keys_only = keys_only
         self._limit = limit
         self._page = page
+        self._operations = MAX_OPERATIONS
         self._revision = 0
         self._cluster = 0
         self._found: list[list[Entry]] = [[] for _ in prefixes]
@@ -41,7 +42,7 @@ class Reading:
         """Return the next transaction to send, None when everything is read."""
         if not self._rests:
             return None
-        self._asked = self._rests[:MAX_OPERATIONS]
+        self._asked = self._rests[: self._operations]
         share = max(1, self._page // len(self._asked))
         return txn([], [{"request_range": self._range(rest, share)} for rest in self._asked], [])
 
@@ -59,9 +60,10 @@ class Reading:
 
     def shrink(self) -> None:
         """Ask for less at a time, because the last answer was too large; raises `TooLarge` if there is no less."""
-        if self._page <= 1:
+        if self._page <= 1 and self._operations == 1:
             raise TooLarge("a single entry is larger than we accept")
-        self._page //= 8
+        self._page = max(1, self._page // 8)
+        self._operations = max(1, min(self._operations, len(self._asked)) // 2)
 
     def listing(self) -> Listing:
         """Return everything that was read."""

@@ -195,7 +195,10 @@ class _Stale(Unavailable):
 def _document(origin: str, status: int, content: bytes) -> Json:
     if status != HTTPStatus.OK:
         raise faults.from_answer(origin, status, content)
-    document = decode(content)
+    try:
+        document = decode(content)
+    except Unavailable as error:
+        raise Unavailable(f"{origin}: {error}", ambiguous=True) from None
     if "error" in document:  # a call that is a stream to etcd tells errors like this, with status 200
         raise faults.from_document(origin, document)
     return document
