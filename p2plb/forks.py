@@ -4,9 +4,12 @@ Registered objects have `after_fork()`: it drops references only, and never clos
 inherited, because the parent still uses it.
 """
 
+import logging
 import os
 import weakref
 from typing import Protocol
+
+logger = logging.getLogger("p2plb")
 
 
 class Forked(Protocol):
@@ -26,7 +29,10 @@ def watch(one: Forked) -> None:
 
 def _in_child() -> None:
     for one in list(_watched):
-        one.after_fork()
+        try:
+            one.after_fork()
+        except Exception:  # the others must not go on as they were
+            logger.exception("after a fork, %s could not begin anew", type(one).__name__)
 
 
 if hasattr(os, "register_at_fork"):
