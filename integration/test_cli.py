@@ -58,6 +58,22 @@ def test_ls(registry: str, out: Writer, capsys: pytest.CaptureFixture[str]) -> N
     assert "no instances of nobody" in capsys.readouterr().out
 
 
+def test_ls_tells_what_can_not_be_read(
+    etcd: Etcd, registry: str, prefix: str, out: Writer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """F46: an instance that callers pass over is not simply missing; standard error says why."""
+    out.put(ANNA)
+    etcd.put(f"{prefix}/services/users/b", '{"v": 2}')
+    etcd.put(f"{prefix}/services/users2/c", "nonsense")
+    assert main(["ls", "users", "--registry", registry]) == 0
+    said = capsys.readouterr()
+    assert "anna" in said.out
+    assert "1 record\n" in said.err
+    assert f"{prefix}/services/users/b: version 2 is newer than this p2plb" in said.err
+    assert main(["ls", "--json", "--registry", registry]) == 0
+    assert "2 records\n" in capsys.readouterr().err
+
+
 def test_no_etcd_is_one_line() -> None:
     """Without an etcd a command ends with 1 and one line that holds no password."""
     done = p2plb("ls", P2PLB_REGISTRY=f"etcd://me:hunter2@127.0.0.1:{free_port()}")

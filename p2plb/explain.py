@@ -22,13 +22,16 @@ def explain(balancer: Balancer, status: RegistryStatus, now: float) -> str:
         text += f" (the registry is away: {status.error})"
     passed = [f"{i.id} at {i.url}: {reason}" for i, reason in view.left_out]
     passed += [f"{n.id} at {n.instance.url}: {e.reason}" for n, e in balancer.ejections.reasons(now).items()]
+    if status.skipped:
+        text += f"; records that could not be read (the log says why): {status.skipped}"
+    others = tuple(name for name in status.names if name != balancer.service)
     if passed:
         more = f"; and {len(passed) - SHOWN} more" if len(passed) > SHOWN else ""
         text += "; passed over: " + "; ".join(passed[:SHOWN]) + more
-    elif near := nearest(balancer.service, status.names):
+    elif near := nearest(balancer.service, others):
         text += "; did you mean " + " or ".join(repr(name) for name in near) + "?"
-    elif status.names:
-        text += "; it knows " + ", ".join(status.names[:SHOWN])
+    elif others:
+        text += "; it knows " + ", ".join(others[:SHOWN])
     return text
 
 

@@ -1,5 +1,7 @@
 """The text of `NoInstances`: what was looked for, where, how old, and why nobody was found."""
 
+from dataclasses import replace
+
 from p2plb.balancing.balancer import Balancer
 from p2plb.discovery.registry import RegistryStatus
 from p2plb.explain import explain
@@ -40,6 +42,14 @@ def test_registry_away() -> None:
     """F26: a list that may be out of date is called so."""
     text = explain(balancer_of(), status(connected=False, age=75.0, error="timed out"), 0.0)
     assert text.endswith("75.0 s old (the registry is away: timed out)")
+
+
+def test_records_that_could_not_be_read() -> None:
+    """F46: who has registered and is passed over everywhere finds a trace of it, and not its own name as advice."""
+    unreadable = replace(status("users", "orders"), skipped=2)
+    text = explain(balancer_of(), unreadable, 0.0)
+    assert "; records that could not be read (the log says why): 2; did you mean 'orders'?" in text
+    assert explain(balancer_of(), status("users"), 0.0).endswith("1.2 s old")
 
 
 def test_passed_over() -> None:

@@ -334,6 +334,7 @@ def test_nonsense_in_the_registry(stage: EtcdStage, caplog: pytest.LogCaptureFix
     stage.put(instance("a3"))
     heard.waits_for("a1", "a3")
     assert stage.registry.status().skipped == 1
+    assert stage.registry.unreadable() == (("/p2plb/services/users/a2", "the value is no JSON object"),)
     assert len([record for record in caplog.records if "passed over" in record.message]) == 1
 
 

@@ -2,8 +2,9 @@
 
 import argparse
 import json
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,8 @@ from p2plb.discovery.snapshot import Snapshot
 from p2plb.instance import Instance
 
 HEADERS = ("SERVICE", "ID", "URL", "STATE", "ZONE", "WEIGHT", "AGE", "SDK")
+SHOWN_RECORDS = 10
+SHOWN_KEY = 200
 
 
 def add(commands: Any) -> None:
@@ -24,9 +27,11 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List all services or one of them."""
+    """List all services or one of them; on standard error, what could not be read of them."""
+    options.check_service(arguments.service)
     with options.opened(arguments) as registry:
         snapshots = [found for found in registry.list() if arguments.service in (None, found.service)]
+        skipped = registry.unreadable()
         where = registry.url
     if arguments.json:
         print(json.dumps([document(snapshot) for snapshot in snapshots]))
@@ -34,7 +39,18 @@ def run(arguments: argparse.Namespace) -> int:
         text.print_table(HEADERS, rows)
     else:
         print(f"no instances{' of ' + arguments.service if arguments.service else ''} in {where}")
+    prefix = f"/{arguments.service}/" if arguments.service else ""
+    tell_skipped([(key, reason) for key, reason in skipped if prefix in key])
     return 0
+
+
+def tell_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+    """Say which records can't be read, and why: to callers these instances do not exist."""
+    if skipped:
+        count = f"{len(skipped)} record{'s' if len(skipped) > 1 else ''}"
+        lines = [f"passed over, because callers can't read them: {count}"]
+        lines += [f"  {key[:SHOWN_KEY]}: {reason}" for key, reason in skipped[:SHOWN_RECORDS]]
+        print("\n".join(map(text.clean, lines)), file=sys.stderr)
 
 
 def table(snapshots: Iterable[Snapshot], now: float) -> Iterable[tuple[object, ...]]:

@@ -88,6 +88,10 @@ class Registry(ABC):
     def list(self, timeout: float = 5.0) -> tuple[Snapshot, ...]:
         """Ask the registry now for all services, sorted by name; blocks. Raises `DiscoveryError`."""
 
+    def unreadable(self, timeout: float = 5.0) -> tuple[tuple[str, str], ...]:  # noqa: ARG002  most have no such records
+        """Ask the registry now which records can't be read, by key, and why; blocks. Raises `DiscoveryError`."""
+        return ()
+
     @abstractmethod
     def announce(
         self,

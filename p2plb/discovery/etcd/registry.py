@@ -6,7 +6,7 @@ It holds no judgement of its own and no bytes: any `Driver` will do.
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from p2plb import forks
@@ -15,7 +15,7 @@ from p2plb.discovery.etcd.driver import Driver, DriverError
 from p2plb.discovery.etcd.leases import LeaseKeeper
 from p2plb.discovery.notifier import Notifier
 from p2plb.discovery.plan import Timing
-from p2plb.discovery.reducer import Reducer
+from p2plb.discovery.reducer import Reducer, Skipped
 from p2plb.discovery.registry import Announcement, AnnouncementState, Listener, Registry, RegistryStatus, Watch
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.discovery.watcher import Watcher
@@ -79,15 +79,13 @@ class EtcdRegistry(Registry):
 
     def list(self, timeout: float = 5.0) -> tuple[Snapshot, ...]:
         """Ask etcd now for all services, sorted by name; blocks. Raises `DiscoveryError`."""
-        try:
-            listing = self._driver.read([self._root.encode()], timeout=timeout)
-        except DriverError as error:
-            raise DiscoveryError(f"{error}{self._note}") from error
-        found = {records.service_of(self._root, entry.key) for entry in listing.entries}
-        names = sorted(name for name in found if name)
-        decode = partial(records.decode, self._root, loopback=self._driver.loopback)
-        reducer = Reducer(decode, partial(records.service_of, self._root))
-        return tuple(reducer.listed(names, listing.entries, listing.revision, self._clock()))
+        snapshots, _ = self._read(timeout)
+        return tuple(snapshots)
+
+    def unreadable(self, timeout: float = 5.0) -> tuple[tuple[str, str], ...]:
+        """Ask etcd now which records can't be read, by key, and why; blocks. Raises `DiscoveryError`."""
+        _, skipped = self._read(timeout)
+        return tuple((each.key.decode(errors="replace"), each.reason) for each in skipped)
 
     def announce(
         self,
@@ -132,6 +130,17 @@ class EtcdRegistry(Registry):
             self._leases.after_fork()
         self._notifier.after_fork()
         self._watcher.after_fork()
+
+    def _read(self, timeout: float) -> tuple[Iterable[Snapshot], Iterable[Skipped]]:
+        try:
+            listing = self._driver.read([self._root.encode()], timeout=timeout)
+        except DriverError as error:
+            raise DiscoveryError(f"{error}{self._note}") from error
+        found = {records.service_of(self._root, entry.key) for entry in listing.entries}
+        names = sorted(name for name in found if name)
+        decode = partial(records.decode, self._root, loopback=self._driver.loopback)
+        reducer = Reducer(decode, partial(records.service_of, self._root))
+        return reducer.listed(names, listing.entries, listing.revision, self._clock()), reducer.news()
 
     def _keeper(self) -> LeaseKeeper:
         with self._lock:
