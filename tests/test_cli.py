@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 from unittest.mock import Mock
 
 import httpx
@@ -44,6 +46,12 @@ def test_wrong_usage_is_two(argv: list[str], capsys: pytest.CaptureFixture[str])
         (["curl", "users/", "-H", "no colon"], "Name: value"),
         (["dev", "--port", "70000"], "from 1 to 65535"),
         (["demo", "--seconds", "0"], "greater than 0"),
+        (["ls", "a b", "--registry", "memory://"], "a service name is"),
+        (["watch", "bad/name", "--registry", "memory://"], "a service name is"),
+        (["curl", "user s/x", "--registry", "memory://"], "a service name is"),
+        (["curl", "users/", "--timeout", "-1", "--registry", "memory://"], "--timeout is from"),
+        (["curl", "users/", "--timeout", "nan", "--registry", "memory://"], "--timeout is from"),
+        (["curl", "users/", "--timeout", "inf", "--registry", "memory://"], "--timeout is from"),
     ],
 )
 def test_nonsense_is_two(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +61,36 @@ def test_nonsense_is_two(argv: list[str], said: str, capsys: pytest.CaptureFixtu
     assert error.startswith("p2plb: ")
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_tls_files_of_no_use_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A path that no system knows is trouble, and harmless to the terminal."""
+    assert main(["ls", "--registry", "etcds://127.0.0.1:1?ca=%00"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("p2plb: can't use the TLS files")
+    assert error.rstrip("\n").isprintable()
+
+
+def test_closed_streams_are_nothing_to_fail_of() -> None:
+    """`p2plb ls >&-` ends well, though nobody will read it."""
+    command = [sys.executable, "-W", "error", "-m", "p2plb.cli", "ls", "--registry", "memory://"]
+    for closing in ("exec >&-", "exec 2>&-", "exec >&- 2>&-"):
+        script = f'{closing}; "$@"'
+        done = subprocess.run(["/bin/sh", "-c", script, "sh", *command], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_can_not_be_read_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """F46: of many records the first ones are shown, without what steers a terminal, and on standard error."""
+    listing.tell_skipped([(f"/p2plb/services/users/i{number}\x1b", "version 2 is newer") for number in range(40)])
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert said.out == ""
+    assert lines[0].endswith("40 records")
+    assert lines[1] == "  /p2plb/services/users/i0\ufffd: version 2 is newer"
+    assert len(lines) == 1 + listing.SHOWN_RECORDS
+    listing.tell_skipped([])
+    assert capsys.readouterr().err == ""
 
 
 def test_troubles() -> None:
@@ -148,6 +186,11 @@ def test_changes() -> None:
 def test_curl_target(target: str, url: str) -> None:
     """The target of `curl` may be written short or as a URL."""
     assert curl.target_url(target) == url
+
+
+def test_curl_service() -> None:
+    """In the short form everything before the path is the service; a URL is the client's to judge."""
+    assert [curl.service_of(target) for target in ("a.b/x", "users?q", "http://u/x")] == ["a.b", "users", None]
 
 
 def test_curl_headers() -> None:

@@ -1,13 +1,16 @@
 """The demo's own decisions: its timetable, its counts, its lines."""
 
 import io
+import threading
 
+import httpx
 import pytest
 from rich.console import Console
 
 from p2plb.cli.demo.screen import Frame, Lines, Row, drawn, line
 from p2plb.cli.demo.story import Step, play
 from p2plb.cli.demo.tally import RECENT, Left, Tally, left
+from p2plb.cli.demo.traffic import call_until
 
 
 class Time:
@@ -52,6 +55,29 @@ def test_tally() -> None:
     assert (totals.served, totals.recent) == ({"a": 1, "b": 1}, {"a": 1, "b": 1})
     assert tally.left("a", 100.9) == Left(1, time.now - 100.9, 0)
     assert tally.failures() == {"ReadError: gone": 1}
+
+
+def test_no_call_is_no_success() -> None:
+    """A demo in which nothing was called has shown nothing."""
+    tally = Tally(lambda: 0.0)
+    assert not tally.is_clean()
+    tally.answered("a", 2)
+    assert tally.is_clean()
+    tally.failed("ReadError: gone")
+    assert not tally.is_clean()
+
+
+def test_whatever_a_call_raises_is_a_failed_call() -> None:
+    """A thread that dies of an error nobody thought of must not make the demo look well."""
+    stop, tally = threading.Event(), Tally(lambda: 0.0)
+
+    def broken(_request: httpx.Request) -> httpx.Response:
+        stop.set()
+        raise ZeroDivisionError("x")
+
+    with httpx.Client(transport=httpx.MockTransport(broken)) as client:
+        call_until(stop, client, tally)
+    assert tally.failures() == {"ZeroDivisionError: x": 1}
 
 
 def test_recent_shares_forget() -> None:

@@ -175,7 +175,7 @@ def test_a_reading_shrinks_until_it_can_not() -> None:
 def test_a_reading_of_many_prefixes_shrinks_to_one() -> None:
     """F43: with one entry of each prefix the answer may still be too large; then fewer prefixes are asked for."""
     reading = Reading([f"/{number}/".encode() for number in range(128)], keys_only=False, limit=0)
-    counts = []
+    counts: list[int] = []
     while counts[-1:] != [1]:
         request = reading.request()
         assert request is not None

@@ -18,6 +18,7 @@ COMMANDS = (demo, dev, listing, watch, curl)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (or the command line) names and return its exit status."""
+    open_streams()
     arguments = parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
@@ -43,6 +44,14 @@ def parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add(commands)
     return top
+
+
+def open_streams() -> None:
+    """Let what is written to a standard stream that was closed (`p2plb ls >&-`) go nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(nowhere, "w", closefd=False))
 
 
 def complain(error: Exception, status: int) -> int:

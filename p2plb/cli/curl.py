@@ -1,17 +1,22 @@
 """`p2plb curl users/profile/42`: one balanced request."""
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from p2plb.cli import options, text
 from p2plb.cli.trouble import Usage, arguments_checked, troubles
+from p2plb.instance import check_number
 
 if TYPE_CHECKING:
     import httpx
 
     from p2plb import Client
+
+TIMEOUTS = (0.001, 86_400)
+"""The least and the most seconds that `--timeout` takes."""
 
 
 def add(commands: Any) -> None:
@@ -33,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     import p2plb  # noqa: PLC0415  only this command needs the client
 
     url, headers = target_url(arguments.target), parse_headers(arguments.header)
+    options.check_service(service_of(arguments.target))
     method = arguments.request or ("GET" if arguments.data is None else "POST")
     body = None if arguments.data is None else arguments.data.encode()
     with _client(arguments) as client:
@@ -54,6 +60,11 @@ def target_url(target: str) -> str:
     if not url.startswith(("http://", "https://")) or url.partition("://")[2].startswith("/"):
         raise Usage(f"the target is SERVICE/PATH, such as users/profile/42, not {target!r}")
     return url
+
+
+def service_of(target: str) -> str | None:
+    """Return the service that `service/path` names; of a URL, the client's route decides."""
+    return None if "://" in target else re.split("[/?#]", target)[0]
 
 
 def parse_headers(lines: Iterable[str]) -> list[tuple[str, str]]:
@@ -79,5 +90,7 @@ def _client(arguments: argparse.Namespace) -> "Client":
     from p2plb import Client, ConsistentHash, LeastRequest  # noqa: PLC0415  only this command needs the client
 
     strategy = LeastRequest() if arguments.key is None else ConsistentHash()
+    route = service_of(arguments.target)
     with arguments_checked():
-        return Client(arguments.registry, timeout=arguments.timeout, trust_env=False, strategy=strategy)
+        check_number(arguments.timeout, "--timeout", *TIMEOUTS)
+        return Client(arguments.registry, timeout=arguments.timeout, trust_env=False, strategy=strategy, route=route)

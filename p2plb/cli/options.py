@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from p2plb.cli.trouble import arguments_checked, troubles
 from p2plb.discovery.registry import Registry
+from p2plb.instance import check_name
 
 
 def add_registry(command: argparse.ArgumentParser) -> None:
@@ -20,6 +21,13 @@ def add_registry(command: argparse.ArgumentParser) -> None:
 def add_json(command: argparse.ArgumentParser) -> None:
     """Add `--json`."""
     command.add_argument("--json", action="store_true", help="print JSON, one document a line")
+
+
+def check_service(name: str | None) -> None:
+    """Raise unless a name, if there is one, may be a service's."""
+    if name is not None:
+        with arguments_checked():
+            check_name(name, "a service name")
 
 
 @contextmanager

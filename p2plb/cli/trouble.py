@@ -6,6 +6,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from p2plb.cli.text import clean
+
 
 class Trouble(Exception):
     """The command could not do what it was asked."""
@@ -40,5 +42,5 @@ def arguments_checked() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """Return the text of an error without line breaks, its type if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the text of an error without line breaks and control characters, its type if it has none."""
+    return clean(" ".join(str(error).split())) or type(error).__name__

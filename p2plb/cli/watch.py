@@ -30,6 +30,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print each change until Ctrl-C."""
+    options.check_service(arguments.service)
     say = as_json if arguments.json else as_line
     with options.opened(arguments) as registry:
         for change in follow(registry, arguments.service):

@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Play the demo; 1 if a call failed."""
+    """Play the demo; 1 if a call failed, or none was made."""
     if not arguments.seconds > 0:
         raise Usage(f"--seconds is greater than 0, not {arguments.seconds:g}")
     from p2plb.cli.demo.plot import play_demo  # noqa: PLC0415  loads the client and the rest

@@ -65,6 +65,11 @@ class Tally:
         with self._lock:
             return Counter(self._failures)
 
+    def is_clean(self) -> bool:
+        """Say whether there were calls and none has failed."""
+        totals = self.totals()
+        return totals.calls > 0 and totals.failed == 0
+
     def left(self, name: str, since: float) -> "Left":
         """Say how the callers let go of an instance that died at `since`."""
         with self._lock:

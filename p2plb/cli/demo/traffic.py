@@ -43,7 +43,7 @@ def call_until(stop: threading.Event, client: httpx.Client, tally: Tally) -> Non
     while not stop.wait(PAUSE):
         try:
             response = client.get(f"http://{SERVICE}/").raise_for_status()
-        except httpx.HTTPError as error:
+        except Exception as error:  # whatever it is, the call has failed
             tally.failed(f"{type(error).__name__}: {error}")
         else:
             served = response.extensions["p2plb"]
