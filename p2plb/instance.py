@@ -105,6 +105,19 @@ def parse_origin(url: object) -> tuple[str, str, int]:
     return scheme, _check_host(v6, name, url), port
 
 
+def netloc(host: str, port: int) -> str:
+    """Return `host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine's loopback, by its text alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def _check_host(v6: str | None, name: str | None, url: str) -> str:
     try:
         if v6 is not None:

@@ -8,10 +8,13 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.instance import Instance
+
+MIN_TTL: Final = 2
+"""Seconds; etcd grants no less, and no other registry is to be taken for less."""
 
 Listener = Callable[[Snapshot], None]
 """Gets each new snapshot of a service. Called on the registry's notifier thread, one call at a time; of several

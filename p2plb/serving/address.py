@@ -4,20 +4,17 @@ Never the host name's: what `gethostbyname(gethostname())` returns is 127.0.1.1 
 It knows registries only by the text of their URL, and nothing of servers.
 """
 
-import ipaddress
 import os
-import re
 import socket
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from p2plb.discovery import urls
 from p2plb.errors import RegistrationError
+from p2plb.instance import is_loopback, netloc
 
 POD_IP: Final = "POD_IP"
 LOOPBACK: Final = "127.0.0.1"
-_ETCD_PORT: Final = 2379
-_URL: Final = re.compile(r"etcds?(?:\+grpc)?://(?:[^@/]*@)?([^/?\s]*)")
-_HOST: Final = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::([0-9]+))?")
 # An address that nobody has (RFC 5737): the way there is the default route. Nothing is ever sent.
 _ELSEWHERE: Final = ("192.0.2.1", 9)
 
@@ -37,19 +34,13 @@ def guess_host(registry: str, *, environ: Mapping[str, str] = os.environ, route:
 
 
 def endpoints(registry: str) -> list[tuple[str, int]]:
-    """Return host and port of each endpoint in a registry's URL, none for a registry inside the process."""
-    match = _URL.match(registry)
-    hosts = match[1].split(",") if match else []
-    found = filter(None, (_HOST.fullmatch(host) for host in hosts))
-    return [(host[1] or host[2], int(host[3] or _ETCD_PORT)) for host in found]
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine's loopback, by its text alone."""
+    """Return host and port of each endpoint in a registry's URL, none for one that is no etcd."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        url = urls.parse(registry)
     except ValueError:
-        return host.lower() == "localhost"
+        return []
+    split = [host.rpartition(":") for host in url.hosts] if isinstance(url, urls.EtcdURL) else []
+    return [(name.strip("[]"), int(port)) for name, _, port in split]
 
 
 def route_towards(host: str, port: int) -> str:
@@ -63,7 +54,7 @@ def route_towards(host: str, port: int) -> str:
 def origin(scheme: str, host: str, port: int) -> str:
     """Return the origin of a host and a port, an IPv6 address in brackets."""
     bare = host.strip("[]")
-    return f"{scheme}://[{bare}]:{port}" if ":" in bare else f"{scheme}://{host}:{port}"
+    return f"{scheme}://{netloc(bare if ':' in bare else host, port)}"
 
 
 def _first_route(targets: list[tuple[str, int]], route: Route) -> str:

@@ -78,8 +78,9 @@ class Registration:
     def start(self) -> Self:
         """Begin to register and return at once; a second start changes nothing.
 
-        Raises `RegistrationError` if the registry takes no registrations or the own address can't be told, `ValueError`
-        for a wrong registry URL, or for `drain_on` outside the main thread. One that failed to start is over.
+        It waits for DNS alone, and only if the own address is to be guessed from an etcd that is named. Raises
+        `RegistrationError` if the registry takes no registrations or the own address can't be told, `ValueError` for a
+        wrong registry URL or POD_IP, or for `drain_on` outside the main thread. One that failed to start is over.
         """
         try:
             self._signals.install()

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from p2plb.instance import Instance
-from p2plb.serving.address import LOOPBACK, endpoints, is_loopback
+from p2plb.instance import Instance, is_loopback
+from p2plb.serving.address import LOOPBACK, endpoints
 
 logger = logging.getLogger("p2plb.serving")
 

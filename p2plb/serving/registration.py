@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from p2plb.discovery.etcd import records
-from p2plb.discovery.registry import Registry
+from p2plb.discovery.registry import MIN_TTL, Registry
 from p2plb.instance import Instance, check_number
 from p2plb.serving import address
 from p2plb.serving.lifetime import Registration
@@ -23,7 +23,6 @@ from p2plb.version import __version__
 __all__ = ["Registration", "register"]
 
 SDK: Final = f"p2plb/{__version__}"
-MIN_TTL: Final = 2
 MAX_TTL: Final = 3600
 MAX_WAIT: Final = 86_400
 

@@ -3,7 +3,6 @@
 What is said stands in messages.py, what refusals mean in faults.py, endpoints and tokens in session.py.
 """
 
-import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from random import Random
@@ -13,7 +12,7 @@ from p2plb.discovery.etcd.driver import Closed, LeaseGone, Listing, Want, WatchS
 from p2plb.discovery.etcd.paging import Reading
 from p2plb.discovery.etcd.session import Credentials, Session
 from p2plb.discovery.etcd.stream import GatewayStream
-from p2plb.instance import parse_origin
+from p2plb.instance import is_loopback, netloc, parse_origin
 
 
 class Gateway:
@@ -42,19 +41,19 @@ class Gateway:
             raise ValueError("endpoints carry no credentials: give user and password as arguments of their own")
         self._addresses = [parse_origin(endpoint) for endpoint in endpoints]
         self._clock = clock
-        origins = [f"{scheme}://{_netloc(host, port)}" for scheme, host, port in self._addresses]
+        origins = [f"{scheme}://{netloc(host, port)}" for scheme, host, port in self._addresses]
         self._session = Session(origins, Credentials(user, password, ca, cert, key), clock, rng or Random())
 
     @property
     def url(self) -> str:
         """The endpoints as a registry URL, without credentials."""
         scheme = "etcds" if self._addresses[0][0] == "https" else "etcd"
-        return f"{scheme}://" + ",".join(_netloc(host, port) for _, host, port in self._addresses)
+        return f"{scheme}://" + ",".join(netloc(host, port) for _, host, port in self._addresses)
 
     @property
     def loopback(self) -> bool:
         """Whether every endpoint is on this machine's loopback."""
-        return all(_is_loopback(host) for _, host, _ in self._addresses)
+        return all(is_loopback(host) for _, host, _ in self._addresses)
 
     def read(self, prefixes: Sequence[bytes], *, timeout: float, keys_only: bool = False, limit: int = 0) -> Listing:
         """Return everything below the prefixes, at one revision, in as many requests as it takes."""
@@ -110,14 +109,3 @@ class Gateway:
     def after_fork(self) -> None:
         """Forget the parent's connections and locks, and take other endpoints than it."""
         self._session.after_fork()
-
-
-def _netloc(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 
 from p2plb.discovery import threads
 from p2plb.discovery.etcd import records
@@ -19,12 +18,11 @@ from p2plb.discovery.etcd.announcement import EtcdAnnouncement, OnState
 from p2plb.discovery.etcd.driver import Closed, Driver, DriverError, Unavailable
 from p2plb.discovery.etcd.lease import Ask, Delete, Grant, Holder, Inspect, Keepalive, Lease, Publish, Revoke, Step
 from p2plb.discovery.etcd.publication import Publication, Timing
+from p2plb.discovery.registry import MIN_TTL
 from p2plb.errors import DiscoveryError, RegistrationError
 from p2plb.instance import Instance
 
 logger = logging.getLogger("p2plb.discovery")
-
-MIN_TTL: Final = 2  # etcd grants no less
 
 
 class LeaseKeeper:
