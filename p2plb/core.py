@@ -42,6 +42,12 @@ class Exchange:
         """Return the steps to carry out."""
         return attempts(self.balancer, self.call, self.policy.retry)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the request will be sent again if a kept connection turns out to be closed."""
+        retry = self.policy.retry
+        return self.call.repeatable and self.call.replayable and retry is not None and retry.attempts > 1
+
     def wire(self, now: float) -> Wire:
         """Return what one attempt sends, with its time limits."""
         policy, extensions = self.policy, self.call.request.extensions

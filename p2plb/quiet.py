@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from cachetools import TTLCache
 
+from p2plb import forks
+
 EVERY: Final = 60.0
 
 
@@ -17,6 +19,11 @@ class Quiet:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._said: TTLCache[str, bool] = TTLCache(1024, EVERY, timer=time.monotonic)
+        self._lock = threading.RLock()
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: a lock that a thread of the parent held is never given back."""
         self._lock = threading.RLock()
 
     def exception(self, text: str, *args: Any) -> None:

@@ -28,7 +28,9 @@ def by_host(*, only: Collection[str] | None = None, suffix: str = "") -> Route:
         raise TypeError(f"by_host(only=) is a collection of names: write only={{{only!r}}}")
     names = None if only is None else frozenset(only)
     for name in names or ():
-        check_name(name, "a service name in by_host(only=)")
+        check_name(name, "a service name that is a host")
+        if name != name.lower():
+            raise ValueError(f"a host in a URL is lower case, so no URL can name {name!r}: write {name.lower()!r}")
 
     def route(request: Any) -> str | None:
         url = request.url

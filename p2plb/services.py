@@ -15,6 +15,7 @@ from p2plb.balancing.policy import Policy
 from p2plb.discovery import shared
 from p2plb.discovery.registry import Registry
 from p2plb.discovery.snapshot import Snapshot
+from p2plb.errors import DiscoveryError
 from p2plb.explain import explain
 from p2plb.observe.events import Observer
 from p2plb.observe.stats import ServiceStats, Stats, service_stats
@@ -36,11 +37,16 @@ class _Service:
 
     __slots__ = ("__weakref__", "balancer", "end", "on_gone", "used")
 
-    def __init__(self, registry: Registry, balancer: Balancer, used: float, on_gone: Callable[[], object]) -> None:
+    end: "weakref.finalize[..., _Service]"
+
+    def __init__(self, balancer: Balancer, used: float, on_gone: Callable[[], object]) -> None:
         self.balancer = balancer
         self.used = used
         self.on_gone = on_gone
-        self.end = weakref.finalize(self, registry.watch(balancer.service, _listener(weakref.ref(self))).close)
+
+    def watch(self, registry: Registry) -> None:
+        """Have the balancer told of every snapshot."""
+        self.end = weakref.finalize(self, registry.watch(self.balancer.service, _listener(weakref.ref(self))).close)
         self.end.atexit = False
 
 
@@ -135,20 +141,27 @@ class Services:
                 return found
             if self._closed:
                 self._hold, self._closed = self._take_hold(), False
-            policy = self.policy(key[0])
-            balancer = Balancer(
-                key[0],
-                policy.strategy,
-                secure=key[1],
-                only=policy.only,
-                start_timeout=self._start_timeout,
-                observers=self._observers,
-            )
-            service = _Service(self.registry, balancer, now, self._on_gone)
+            service = _Service(self._balancer(key, self._start_timeout), now, self._on_gone)
+            try:
+                service.watch(self.registry)
+            except DiscoveryError:  # whoever made the registry has closed it: there is nothing to wait for
+                return _Service(self._balancer(key, 0.0), now, self._on_gone)
             self._services = {**self._services, key: service}
         if len(self._services) > MAX_SERVICES:
             self._sweep(now)
         return service
+
+    def _balancer(self, key: ServiceKey, start_timeout: float) -> Balancer:
+        name, secure = key
+        policy = self.policy(name)
+        return Balancer(
+            name,
+            policy.strategy,
+            secure=secure,
+            only=policy.only,
+            start_timeout=start_timeout,
+            observers=self._observers,
+        )
 
     def _sweep(self, now: float) -> None:
         with self._lock:

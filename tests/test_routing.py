@@ -108,7 +108,8 @@ def test_make_route() -> None:
     ("make", "error", "says"),
     [
         (lambda: by_host(only="users"), TypeError, "write only={'users'}"),
-        (lambda: by_host(only=["a b"]), ValueError, "a service name in by_host(only=) is 1 to 128 of the letters"),
+        (lambda: by_host(only=["a b"]), ValueError, "a service name that is a host is 1 to 128 of the letters"),
+        (lambda: by_host(only=["Users"]), ValueError, "no URL can name 'Users': write 'users'"),
         (lambda: by_path({"users": "users"}), ValueError, "a path prefix is like /users"),
         (lambda: by_path({"/users/": "users"}), ValueError, "without / at its end: '/users/'"),
         (lambda: by_path({"": "users"}), ValueError, "a path prefix is like /users"),

@@ -166,7 +166,7 @@ ALLOWED = {
     "p2plb.version": (),
     "p2plb.errors": (),
     "p2plb.instance": (),
-    "p2plb.quiet": (),
+    "p2plb.quiet": ("p2plb.forks",),
     "p2plb.forks": (),
     "p2plb.options": BASIS,
     "p2plb.routing": BASIS,

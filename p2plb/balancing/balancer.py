@@ -90,10 +90,9 @@ class Balancer:
 
     def _tell(self, snapshot: Snapshot, before: Iterable[Node], now: Iterable[Node]) -> None:
         old, new = {n.instance.id for n in before}, {n.instance.id for n in now}
-        event = ViewChanged(
-            self.service, snapshot.revision, tuple(sorted(new - old)), tuple(sorted(old - new)), len(new)
-        )
-        emit(self._observers, event)
+        if old != new:
+            added, removed = tuple(sorted(new - old)), tuple(sorted(old - new))
+            emit(self._observers, ViewChanged(self.service, snapshot.revision, added, removed, len(new)))
 
     # --- the callers' side -------------------------------------------------------------------------------------
 

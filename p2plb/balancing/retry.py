@@ -89,9 +89,9 @@ def parse_retry_after(value: str | None, wall_clock: float) -> float | None:
         return float(value[:9])
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - datetime.fromtimestamp(wall_clock, UTC)).total_seconds()
+    except (ValueError, OverflowError, TypeError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    seconds = (moment - datetime.fromtimestamp(wall_clock, UTC)).total_seconds()
     return seconds if seconds > 0 else None

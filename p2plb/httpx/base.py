@@ -9,7 +9,7 @@ import httpcore
 import httpx
 
 from p2plb import forks
-from p2plb.balancing.call import Call, Ending, Outcome
+from p2plb.balancing.call import Call, Ending, Fault, Outcome
 from p2plb.balancing.policy import Policy
 from p2plb.balancing.view import Strategy
 from p2plb.core import Core, Exchange
@@ -64,7 +64,6 @@ class Base(ABC):
             local_address,
             socket_options,
         )
-        self._plain: Any = None
         self._core = Core(
             registry,
             strategy=strategy,
@@ -109,15 +108,18 @@ class Base(ABC):
         dial = self._dial
         return {**self.client_arguments(), "local_address": dial.local_address, "socket_options": dial.socket_options}
 
-    def _outcome(self, error: BaseException, call: Call, *, reused: bool) -> Outcome:
+    def _outcome(self, error: BaseException, call: Call, lane: Any) -> Outcome:
         """Return what a failed attempt means; what is not the wire's fault (a bug, a cancellation) goes through."""
         found = understand(error, call.request) if isinstance(error, Exception) else None
         if found is None:
             raise error
         mapped, fault = found
+        if fault is Fault.NEVER_SENT and lane.may_have_sent(mapped):
+            fault = Fault.MAYBE_PROCESSED  # the error is of the body's, or of the application's, own calls
         if mapped is not error:
             mapped.__cause__ = error
-        return Outcome(error=mapped, fault=fault, reused=reused, timed_out=isinstance(mapped, httpx.TimeoutException))
+        timed_out = isinstance(mapped, httpx.TimeoutException)
+        return Outcome(error=mapped, fault=fault, reused=lane.reused, timed_out=timed_out)
 
     def _head(self, response: Any, body: Any, *, reused: bool) -> Outcome:
         """Return the outcome of an attempt that has its answer's head, from httpcore or from an inner transport."""

@@ -33,10 +33,14 @@ class _Body:
 
     def _lost(self) -> None:
         if not self._closed:
-            warnings.warn(f"the answer to {self._request!r} was never closed", ResourceWarning, stacklevel=3)
             self._closed = True
-            self._lane.abort()
+            self._give_up()
             self.done()
+            which = f"{self._request.method} to {self._request.url.host}"  # a URL may hold secrets
+            warnings.warn(f"the answer to a {which} was never closed", ResourceWarning, stacklevel=3)
+
+    def _give_up(self) -> None:
+        self._lane.abort()  # only its own loop may close it
 
 
 class Body(_Body, httpx.SyncByteStream):
@@ -44,7 +48,9 @@ class Body(_Body, httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._stream
+            for chunk in self._stream:
+                self._lane.check()
+                yield chunk
         except Exception as error:
             mapped = self._mapped(error)
             raise mapped from (None if mapped is error else error)
@@ -65,8 +71,13 @@ class Body(_Body, httpx.SyncByteStream):
             finally:
                 self.done()
 
+    def _give_up(self) -> None:
+        self._lane.close()
+
     def dispose(self, deadline: float | None) -> None:
         """Read the rest if it is short, and close."""
+        if self._closed:
+            return
         self._lane.limit(_soon(deadline))
         size = 0
         with contextlib.suppress(httpx.TransportError), contextlib.closing(self):
@@ -85,6 +96,7 @@ class AsyncBody(_Body, httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._stream:
+                self._lane.check()
                 yield chunk
         except Exception as error:
             mapped = self._mapped(error)
@@ -108,6 +120,8 @@ class AsyncBody(_Body, httpx.AsyncByteStream):
 
     async def dispose(self, deadline: float | None) -> None:
         """Read the rest if it is short, and close."""
+        if self._closed:
+            return
         self._lane.limit(_soon(deadline))
         size = 0
         try:

@@ -38,8 +38,10 @@ class Client(httpx.Client):
         ours, httpx_options = _split(options)
         self._peers = Transport(registry, **ours)
         super().__init__(**httpx_options, **self._peers.client_arguments())
-        made = _made_by_httpx(self._transport, self._mounts.values(), httpx_options)
-        self._switches = {id(one): _Switch(self._peers, one) for one in made}
+        proxies = _made_by_httpx(self._mounts.values(), httpx_options.get("mounts"))
+        self._switches: dict[int, httpx.BaseTransport] = {id(one): _Switch(self._peers, one) for one in proxies}
+        if httpx_options.get("transport") is None:
+            self._switches[id(self._transport)] = self._peers  # it sends to plain hosts as well
 
     def _transport_for_url(self, url: httpx.URL) -> httpx.BaseTransport:
         chosen = super()._transport_for_url(url)
@@ -80,8 +82,12 @@ class AsyncClient(httpx.AsyncClient):
         ours, httpx_options = _split(options)
         self._peers = AsyncTransport(registry, **ours)
         super().__init__(**httpx_options, **self._peers.client_arguments())
-        made = _made_by_httpx(self._transport, self._mounts.values(), httpx_options)
-        self._switches = {id(one): _AsyncSwitch(self._peers, one) for one in made}
+        proxies = _made_by_httpx(self._mounts.values(), httpx_options.get("mounts"))
+        self._switches: dict[int, httpx.AsyncBaseTransport] = {
+            id(one): _AsyncSwitch(self._peers, one) for one in proxies
+        }
+        if httpx_options.get("transport") is None:
+            self._switches[id(self._transport)] = self._peers  # it sends to plain hosts as well
 
     def _transport_for_url(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
         chosen = super()._transport_for_url(url)
@@ -116,7 +122,7 @@ class AsyncClient(httpx.AsyncClient):
 
 
 class _Switch(httpx.BaseTransport):
-    """Instances for what is routed, httpx's own transport for the rest."""
+    """Instances for what is routed, a proxy of httpx's own for the rest."""
 
     def __init__(self, peers: Transport, plain: httpx.BaseTransport) -> None:
         self._peers = peers
@@ -128,7 +134,7 @@ class _Switch(httpx.BaseTransport):
 
 
 class _AsyncSwitch(httpx.AsyncBaseTransport):
-    """Instances for what is routed, httpx's own transport for the rest."""
+    """Instances for what is routed, a proxy of httpx's own for the rest."""
 
     def __init__(self, peers: AsyncTransport, plain: httpx.AsyncBaseTransport) -> None:
         self._peers = peers
@@ -147,6 +153,7 @@ def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {n: options[n] for n in options if n in mine}, {n: options[n] for n in options if n not in mine}
 
 
-def _made_by_httpx(transport: Any, mounts: Iterable[Any], given: dict[str, Any]) -> list[Any]:
-    users = {id(one) for one in (given.get("transport"), *(given.get("mounts") or {}).values())}
-    return [one for one in (transport, *mounts) if one is not None and id(one) not in users]
+def _made_by_httpx(mounts: Iterable[Any], given: Mapping[str, Any] | None) -> list[Any]:
+    """Return the transports that httpx made for proxies."""
+    users = {id(one) for one in (given or {}).values()}
+    return [one for one in mounts if one is not None and id(one) not in users]

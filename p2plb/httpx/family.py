@@ -4,6 +4,7 @@ One table says for each error of the wire what httpx calls it and what it says o
 """
 
 import errno
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -45,8 +46,7 @@ REFUSED_STREAM: Final = 7  # HTTP/2, RFC 9113 section 7
 def understand(error: Exception, request: httpx.Request) -> tuple[Exception, Fault] | None:
     """Return httpx's error for what the wire raised, and its meaning; None if it is not of the wire (a bug, a body)."""
     if isinstance(error, httpx.TransportError):  # from an inner transport
-        fault = OWN.get(type(error), Fault.MAYBE_PROCESSED)
-        return error, Fault.LOCAL if fault is Fault.NEVER_SENT and _is_shortage(error) else fault
+        return error, _foreign(error, OWN.get(type(error), Fault.MAYBE_PROCESSED))
     if type(error).__module__.startswith("h2."):  # httpcore lets some of h2's through
         return httpx.RemoteProtocolError(str(error), request=request), Fault.MAYBE_PROCESSED
     for kind in type(error).__mro__:
@@ -54,6 +54,18 @@ def understand(error: Exception, request: httpx.Request) -> tuple[Exception, Fau
             mapped, fault = TABLE[kind]
             return mapped(_text(error), request=request), _refine(error, fault)
     return None
+
+
+def _foreign(error: httpx.TransportError, fault: Fault) -> Fault:
+    """Believe "never sent" only from engines that are known to mean it: httpx-aiohttp says it of all that fails."""
+    if fault is not Fault.NEVER_SENT:
+        return fault
+    if _is_shortage(error):
+        return Fault.LOCAL
+    cause = error.__cause__  # mocks have none
+    known = (httpcore.ConnectError, httpcore.ConnectTimeout, ConnectionRefusedError)
+    aiohttp = any(kind.__name__ == "ClientConnectorError" for kind in type(cause).__mro__)
+    return fault if cause is None or isinstance(cause, known) or aiohttp else Fault.MAYBE_PROCESSED
 
 
 def _refine(error: Exception, fault: Fault) -> Fault:
@@ -74,17 +86,21 @@ def _text(error: Exception) -> str:
 
 
 def _is_shortage(error: Exception) -> bool:
-    return any(getattr(cause, "errno", None) in SHORTAGES for cause in _causes(error))
+    """Whether the system said that we have too little of something: the nearest error number decides."""
+    numbers = (getattr(cause, "errno", None) for cause in _causes(error))
+    return next((number for number in numbers if number is not None), None) in SHORTAGES
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    todo, seen = [error], set[int]()
+    """Yield an error and what led to it, the nearest first."""
+    todo, seen = deque([error]), set[int]()
     while todo:
-        one = todo.pop()
+        one = todo.popleft()
         if id(one) not in seen:
             seen.add(id(one))
             yield one
-            todo += [e for e in (one.__cause__, one.__context__, *getattr(one, "exceptions", ())) if e is not None]
+            context = None if one.__suppress_context__ else one.__context__
+            todo += [e for e in (one.__cause__ or context, *getattr(one, "exceptions", ())) if e is not None]
 
 
 def replayable(request: httpx.Request) -> bool:

@@ -26,27 +26,41 @@ class InnerLane:
 
     def __init__(self, node: Node, transport: Any) -> None:
         self.node = node
-        self.transport = transport
-        self.used = 0.0
+        self._transport = transport
+        self._sent: httpx.Request | None = None
+        self._deadline: float | None = None
 
     def send(self, request: httpx.Request, wire: Wire) -> httpx.Response:
         """Send a request through the transport."""
-        response: httpx.Response = self.transport.handle_request(self._retarget(request, wire))
+        response: httpx.Response = self._transport.handle_request(self._retarget(request, wire))
         return response
 
     def _retarget(self, request: httpx.Request, wire: Wire) -> httpx.Request:
         one = self.node.instance
         host = f"[{one.host}]" if ":" in one.host else one.host
-        return httpx.Request(
+        self._sent = httpx.Request(
             request.method,
             f"{one.scheme}://{host}:{one.port}" + wire.target.decode("ascii"),
             headers=wire.headers,
             stream=request.stream,
             extensions={**wire.extensions, "timeout": _clipped(wire)},
         )
+        return self._sent
 
     def limit(self, deadline: float | None) -> None:
-        """Do nothing: a foreign transport's time-outs were set when the request was sent."""
+        """Let `check` fail from this moment on: the transport's own time-outs were set when the request was sent."""
+        self._deadline = deadline
+
+    def check(self) -> None:
+        """Raise `ReadTimeout` once the limit has passed."""
+        clip(None, self._deadline, httpx.ReadTimeout)
+
+    def may_have_sent(self, error: Exception) -> bool:
+        """Whether the error is of another request: one that the application behind the transport has made."""
+        try:
+            return getattr(error, "request", None) not in (None, self._sent)
+        except RuntimeError:  # httpx's way to say that there is none
+            return False
 
     def abort(self) -> None:
         """Do nothing: only the transport knows its connection."""
@@ -60,7 +74,7 @@ class AsyncInnerLane(InnerLane):
 
     async def send(self, request: httpx.Request, wire: Wire) -> httpx.Response:  # type: ignore[override]  # its twin
         """Send a request through the transport."""
-        response: httpx.Response = await self.transport.handle_async_request(self._retarget(request, wire))
+        response: httpx.Response = await self._transport.handle_async_request(self._retarget(request, wire))
         return response
 
     async def aclose(self) -> None:
@@ -74,25 +88,23 @@ def _clipped(wire: Wire) -> dict[str, float | None]:
 
 
 class _Inners:
-    """The transports by node. A claim is taken before `_get`, so what has none may be closed."""
+    """The transports by node, with when each was last used. A claim is taken before, so what has none may be closed."""
 
-    lane: type[InnerLane] = InnerLane
     verb = "handle_request"
 
     def __init__(self, make: Callable[[Instance], Any]) -> None:
         self._make = make
-        self._lanes: dict[Node, InnerLane] = {}
+        self._transports: dict[Node, tuple[Any, float]] = {}
         self._look = False
         self._look_at = 0.0
         self._lock = threading.Lock()
 
-    def _get(self, node: Node) -> InnerLane:
+    def _get(self, node: Node) -> Any:
         with self._lock:
-            lane = self._lanes.get(node)
-            if lane is None:
-                lane = self._lanes[node] = self.lane(node, self._made(node.instance))
-            lane.used = time.monotonic()
-            return lane
+            found = self._transports.get(node)
+            transport = self._made(node.instance) if found is None else found[0]
+            self._transports[node] = transport, time.monotonic()
+            return transport
 
     def _made(self, instance: Instance) -> Any:
         transport = self._make(instance)
@@ -111,19 +123,21 @@ class _Inners:
             return []
         with self._lock:
             self._look_at = now + IDLE / 4
-            unused = [n for n, lane in self._lanes.items() if not n.in_flight and (n.retired or lane.used < now - IDLE)]
-            closed = [self._lanes.pop(node).transport for node in unused]
-            self._look = any(node.retired for node in self._lanes)
-        return closed
+            old = now - IDLE
+            over = [n for n, (_, used) in self._transports.items() if not n.in_flight and (n.retired or used < old)]
+            closing = {id(one): one for one in (self._transports.pop(node)[0] for node in over)}
+            self._look = any(node.retired for node in self._transports)
+            still = {id(transport) for transport, _ in self._transports.values()}  # one may serve several instances
+        return [transport for key, transport in closing.items() if key not in still]
 
     def _all(self) -> list[Any]:
         with self._lock:
-            lanes, self._lanes = self._lanes, {}
-        return [lane.transport for lane in lanes.values()]
+            transports, self._transports = self._transports, {}
+        return list({id(transport): transport for transport, _ in transports.values()}.values())
 
     def drop(self) -> None:
         """In a forked child: forget what was inherited."""
-        self._lanes = {}
+        self._transports = {}
 
 
 class Inners(_Inners):
@@ -131,7 +145,7 @@ class Inners(_Inners):
 
     def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> InnerLane:  # noqa: ARG002  as Lanes
         """Return the node's transport as a lane."""
-        return self._get(node)
+        return InnerLane(node, self._get(node))
 
     def give_back(self, lane: InnerLane, *, complete: bool) -> None:  # noqa: ARG002  as Lanes
         """Close transports whose instances have left."""
@@ -147,12 +161,11 @@ class Inners(_Inners):
 class AsyncInners(_Inners):
     """Inner transports of one event loop, in the place of `AsyncLanes`."""
 
-    lane = AsyncInnerLane
     verb = "handle_async_request"
 
-    async def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> InnerLane:  # noqa: ARG002
+    async def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> AsyncInnerLane:  # noqa: ARG002
         """Return the node's transport as a lane."""
-        return self._get(node)
+        return AsyncInnerLane(node, self._get(node))
 
     async def give_back(self, lane: InnerLane, *, complete: bool) -> None:  # noqa: ARG002  as Lanes
         """Close transports whose instances have left."""

@@ -40,6 +40,7 @@ class Transport(Base, httpx.BaseTransport):
 
     def __init__(self, registry: Registry | str | None = None, **options: Unpack[TransportOptions]) -> None:
         self._lanes: Any = None
+        self._plain: httpx.HTTPTransport | None = None
         super().__init__(registry, **options)
         self._lock = threading.Lock()
         self._lanes = self._make_lanes()
@@ -70,12 +71,12 @@ class Transport(Base, httpx.BaseTransport):
 
     def _send(self, exchange: Exchange, step: Send) -> Outcome:
         call = exchange.call
-        lane = self._lanes.take(step.node, exchange.tls_name, repeatable=call.repeatable, fresh=step.fresh)
+        lane = self._lanes.take(step.node, exchange.tls_name, repeatable=exchange.repeats, fresh=step.fresh)
         try:
             response = lane.send(call.request, exchange.wire(call.sent_at))
         except BaseException as error:
             lane.close()
-            return self._outcome(error, call, reused=lane.reused)
+            return self._outcome(error, call, lane)
         lane.limit(call.deadline)
         body = Body(response.stream, lane, self._lanes, call.request, call.release)
         if getattr(response, "is_closed", False):  # an inner transport's answer that was read already
@@ -106,8 +107,7 @@ class Transport(Base, httpx.BaseTransport):
         with self._lock:
             if self._plain is None:
                 self._plain = httpx.HTTPTransport(**self._plain_arguments())
-            plain: httpx.BaseTransport = self._plain
-            return plain
+            return self._plain
 
     def after_fork(self) -> None:
         """In a forked child: begin anew, and leave what was inherited alone."""
@@ -123,13 +123,14 @@ class AsyncTransport(Base, httpx.AsyncBaseTransport):
 
     def __init__(self, registry: Registry | str | None = None, **options: Unpack[TransportOptions]) -> None:
         self._lanes: PerLoop[Any] = PerLoop(self._make_lanes)
+        self._plain = PerLoop(lambda: httpx.AsyncHTTPTransport(**self._plain_arguments()))
         super().__init__(registry, **options)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to an instance of its service, or out as plain httpx would."""
         exchange = self.exchange(request)
         if exchange is None:
-            return await self._plain_transport().handle_async_request(request)
+            return await self._plain.here().handle_async_request(request)
         return await self.drive(exchange)
 
     async def drive(self, exchange: Exchange) -> httpx.Response:
@@ -153,13 +154,12 @@ class AsyncTransport(Base, httpx.AsyncBaseTransport):
 
     async def _send(self, exchange: Exchange, step: Send) -> Outcome:
         call, lanes = exchange.call, self._lanes.here()
-        lane = await lanes.take(step.node, exchange.tls_name, repeatable=call.repeatable, fresh=step.fresh)
+        lane = await lanes.take(step.node, exchange.tls_name, repeatable=exchange.repeats, fresh=step.fresh)
         try:
             response = await lane.send(call.request, exchange.wire(call.sent_at))
         except BaseException as error:
-            lane.abort()
             await lane.aclose()
-            return self._outcome(error, call, reused=lane.reused)
+            return self._outcome(error, call, lane)
         lane.limit(call.deadline)
         body = AsyncBody(response.stream, lane, lanes, call.request, call.release)
         if getattr(response, "is_closed", False):  # an inner transport's answer that was read already
@@ -172,8 +172,7 @@ class AsyncTransport(Base, httpx.AsyncBaseTransport):
         Idempotent; a later request opens again, as with httpx's own transports.
         """
         self._core.services.close()
-        plain, self._plain = self._plain, None
-        if plain is not None:
+        if (plain := self._plain.pop()) is not None:
             await plain.aclose()
         await self._lanes.here().aclose()
 
@@ -186,15 +185,9 @@ class AsyncTransport(Base, httpx.AsyncBaseTransport):
         for lanes in self._lanes.all():
             lanes.mark()
 
-    def _plain_transport(self) -> httpx.AsyncBaseTransport:
-        if self._plain is None:
-            self._plain = httpx.AsyncHTTPTransport(**self._plain_arguments())
-        plain: httpx.AsyncBaseTransport = self._plain
-        return plain
-
     def after_fork(self) -> None:
         """In a forked child: begin anew, and leave what was inherited alone."""
         self._core.after_fork()
         for lanes in self._lanes.after_fork():
             lanes.drop()
-        self._plain = None
+        self._plain.after_fork()

@@ -66,6 +66,13 @@ class _Lane:
         """Let every operation from now on end at this moment of the monotonic clock."""
         self._link.deadline = deadline
 
+    def check(self) -> None:
+        """Do nothing: every operation of a lane ends at its limit by itself."""
+
+    def may_have_sent(self, error: Exception) -> bool:  # noqa: ARG002  an inner transport's twin asks it
+        """Whether something of the request under way has left, whatever the error says."""
+        return bool(self._link.written)
+
     def alive(self) -> bool:
         """Whether an idle lane can be used: nothing has come in, nor has the server closed it."""
         return bool(self._connection.is_idle() and not self._link.readable())
@@ -78,6 +85,7 @@ class _Lane:
         scheme, host, port = self._origin
         core = self._core
         self._link.deadline = wire.deadline
+        self._link.written = False
         return core.Request(
             method=request.method,
             url=core.URL(scheme=scheme, host=host, port=port, target=wire.target),

@@ -22,7 +22,11 @@ class _Lanes:
         self._slots = slots
         self._expiry = expiry
         self._keep = keep
+        self._closed = False
         self._dropped = False
+
+    def _keeps(self, lane: Lane | AsyncLane, *, complete: bool) -> bool:
+        return complete and not self._closed and not lane.node.retired and lane.alive()
 
     def _room(self) -> int | None:
         """How many idle lanes may stay while one more is opened; None without limits."""
@@ -47,6 +51,7 @@ class Lanes(_Lanes):
 
     def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> Lane:
         """Return an idle lane of the node or a new one."""
+        self._closed = False
         if not fresh:
             lane = self.idle.take(node, name, repeatable=repeatable, now=time.monotonic())
             if lane is not None:
@@ -60,7 +65,7 @@ class Lanes(_Lanes):
         """Keep a lane whose answer was read to its end for the next call, close any other."""
         if self._dropped:
             return
-        if complete and not lane.node.retired and lane.alive():
+        if self._keeps(lane, complete=complete):
             lane.limit(None)
             _close(self.idle.put(lane, time.monotonic()))
         else:
@@ -68,7 +73,8 @@ class Lanes(_Lanes):
             _close(self.idle.reap(time.monotonic()))
 
     def close(self) -> None:
-        """Close the idle lanes."""
+        """Close the idle lanes, and the busy ones when they come back; a later `take` opens again."""
+        self._closed = True
         if not self._dropped:
             _close(self.idle.make_room(0))
 
@@ -90,6 +96,7 @@ class AsyncLanes(_Lanes):
 
     async def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> AsyncLane:
         """Return an idle lane of the node or a new one."""
+        self._closed = False
         if not fresh:
             lane = self.idle.take(node, name, repeatable=repeatable, now=time.monotonic())
             if lane is not None:
@@ -106,7 +113,7 @@ class AsyncLanes(_Lanes):
         """Keep a lane whose answer was read to its end for the next call, close any other."""
         if self._dropped:
             return
-        if complete and not lane.node.retired and lane.alive():
+        if self._keeps(lane, complete=complete):
             lane.limit(None)
             await _aclose(self.idle.put(lane, time.monotonic()))
         else:
@@ -114,7 +121,8 @@ class AsyncLanes(_Lanes):
             await _aclose(self.idle.reap(time.monotonic()))
 
     async def aclose(self) -> None:
-        """Close the idle lanes."""
+        """Close the idle lanes, and the busy ones when they come back; a later `take` opens again."""
+        self._closed = True
         if self._dropped:
             return
         await _aclose(self.idle.make_room(0))

@@ -29,6 +29,10 @@ class PerLoop(Generic[T]):
                 found = self._by_loop[loop] = self._make()
         return found
 
+    def pop(self) -> T | None:
+        """Forget the one of the loop that runs now, and return it if there was one."""
+        return self._by_loop.pop(running_loop(), None)
+
     def all(self) -> list[T]:
         """Return those of all loops."""
         with self._lock:

@@ -7,6 +7,7 @@ read and write ends at the call's deadline, and another thread can end the call 
 """
 
 import contextlib
+import os
 import select
 import socket
 import ssl
@@ -14,6 +15,8 @@ import sys
 import time
 from collections.abc import Iterable
 from typing import Any
+
+PIECE = 64 * 1024
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes] | tuple[int, int, None, int]
 
@@ -42,13 +45,26 @@ def has_input(sock: Any) -> bool:
 class _Held:
     """What both kinds of link have in common: the stream, the deadline, abort."""
 
-    __slots__ = ("core", "deadline", "socket", "stream")
+    __slots__ = ("_connect_by", "core", "deadline", "socket", "stream", "written")
 
     def __init__(self, core: Any) -> None:
         self.core = core
         self.deadline: float | None = None
         self.stream: Any = None
         self.socket: Any = None
+        self.written = False
+        """Whether anything of the request under way has been written."""
+        self._connect_by: float | None = None
+
+    def connect_timeout(self, timeout: float | None) -> float | None:
+        """Return the timeout for TCP; what it leaves is for TLS."""
+        timeout = clip(timeout, self.deadline, self.core.ConnectTimeout)
+        self._connect_by = None if timeout is None else time.monotonic() + timeout
+        return timeout
+
+    def handshake_timeout(self, timeout: float | None) -> float | None:
+        """Return the timeout for TLS: what TCP has left of it."""
+        return clip(timeout, self._connect_by, self.core.ConnectTimeout)
 
     def readable(self) -> bool:
         """Whether bytes or the end of the connection are waiting: an idle connection that has either is over."""
@@ -62,8 +78,9 @@ class _Held:
         with contextlib.suppress(OSError):  # it is down already
             if isinstance(sock, socket.socket):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)  # SSLSocket's own would touch the TLS state
-            else:
-                sock.shutdown(socket.SHUT_RDWR)
+            else:  # what event loops show of a socket can't always be shut down (uvloop's)
+                with socket.socket(fileno=os.dup(sock.fileno())) as twin:
+                    twin.shutdown(socket.SHUT_RDWR)
 
 
 class Link(_Held):
@@ -84,14 +101,14 @@ class Link(_Held):
         socket_options: Iterable[SocketOption] | None = None,
     ) -> "_Stream":
         """Connect and return the stream."""
-        timeout = clip(timeout, self.deadline, self.core.ConnectTimeout)
+        timeout = self.connect_timeout(timeout)
         self.stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
         self.socket = self.stream.get_extra_info("socket")
         return _Stream(self)
 
-    def start_tls(self, context: ssl.SSLContext, name: str | None, timeout: float | None) -> None:
+    def start_tls(self, context: ssl.SSLContext, name: str | None, seconds: float | None) -> None:
         """Do the TLS handshake on the stream."""
-        timeout = clip(timeout, self.deadline, self.core.ConnectTimeout)
+        timeout = self.handshake_timeout(seconds)
         plain = self.stream.get_extra_info("socket")
         try:  # wrapping fails too, if the server has reset the connection
             self.socket = sock = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
@@ -124,7 +141,10 @@ class _Stream:
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         link = self._link
-        link.stream.write(buffer, clip(timeout, link.deadline, link.core.WriteTimeout))
+        link.written = True
+        for start in range(0, len(buffer), PIECE):  # the timeout is for each piece that the system takes
+            piece = buffer[start : start + PIECE]
+            link.stream.write(piece, clip(timeout, link.deadline, link.core.WriteTimeout))
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -158,15 +178,14 @@ class AsyncLink(_Held):
         socket_options: Iterable[SocketOption] | None = None,
     ) -> "_AsyncStream":
         """Connect and return the stream."""
-        timeout = clip(timeout, self.deadline, self.core.ConnectTimeout)
+        timeout = self.connect_timeout(timeout)
         self._tcp = self.stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
         self.socket = self._tcp.get_extra_info("socket")
         return _AsyncStream(self)
 
     async def start_tls(self, context: ssl.SSLContext, name: str | None, seconds: float | None) -> None:
         """Do the TLS handshake on the stream."""
-        seconds = clip(seconds, self.deadline, self.core.ConnectTimeout)
-        self.stream = await self._tcp.start_tls(context, name, seconds)
+        self.stream = await self._tcp.start_tls(context, name, self.handshake_timeout(seconds))
 
     async def aclose(self) -> None:
         """Close the connection, if there is one; by its owner only.
@@ -175,6 +194,7 @@ class AsyncLink(_Held):
         cancelled (again) here. The layers above TCP have nothing to say any more.
         """
         if self._tcp is not None:
+            self.abort()  # or what was not written yet would keep it open
             await self._tcp.aclose()
 
 
@@ -193,6 +213,7 @@ class _AsyncStream:
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  httpcore's signature
         link = self._link
+        link.written = True
         await link.stream.write(buffer, clip(timeout, link.deadline, link.core.WriteTimeout))
 
     async def start_tls(
@@ -214,4 +235,10 @@ class _AsyncStream:
 def running_trio() -> bool:
     """Whether the code that runs now runs in trio."""
     trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_task())
+    if trio is None:
+        return False
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True

@@ -5,8 +5,8 @@ hands the wake-up on, or another would wait for ever. (After a time-out the call
 """
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
 
 import anyio
 
@@ -16,10 +16,13 @@ from p2plb.wire.network import running_trio
 
 def wait(step: Wait) -> None:
     """Wait until `step.ready()` or for `step.seconds`."""
-    event = threading.Event()
-    with _enrolled(step, event.set):
+    woken: SimpleQueue[None] = (
+        SimpleQueue()
+    )  # unlike an Event's, its lock may be met again by a gate opened in `__del__`
+    with _enrolled(step, lambda: woken.put(None)):
         if not step.ready():
-            event.wait(step.seconds)
+            with contextlib.suppress(Empty):
+                woken.get(timeout=step.seconds)
 
 
 async def wait_async(step: Wait) -> None:

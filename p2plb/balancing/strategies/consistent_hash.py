@@ -4,6 +4,7 @@ D. Karger et al., "Consistent Hashing and Random Trees" (1997), as a ring with 1
 (Finagle's and Dubbo's number). The hash is BLAKE2b: the same in every process, whatever PYTHONHASHSEED.
 """
 
+import math
 import random
 import time
 from array import array
@@ -19,7 +20,8 @@ from p2plb.balancing.node import Node
 from p2plb.balancing.view import Picker
 
 POINTS: Final = 160
-MAX_POINTS: Final = 100 * POINTS
+HEAVY: Final = 16.0
+"""Up to this weight of the heaviest node a node has 160 points for each unit; above, all have proportionally fewer."""
 PER_DIGEST: Final = 8  # one BLAKE2b digest of 64 bytes makes eight points
 INDEX_BITS: Final = 20
 INDEX_MASK: Final = (1 << INDEX_BITS) - 1
@@ -91,9 +93,10 @@ class Ring:
 def _sorted_in_pieces(nodes: Sequence[Node]) -> Iterator[int]:
     """Sort bucket by bucket and let other threads run in between: a big ring must not stall the callers."""
     breathe = _Breath()
+    scale = _scale(max(node.weight for node in nodes))
     buckets: list[list[int]] = [[] for _ in range(BUCKETS)]
     for index, node in enumerate(nodes):
-        for point in _points(node.id, _count(node.weight)):
+        for point in _points(node.id, _count(node.weight, scale)):
             buckets[point >> 56].append(point & ~INDEX_MASK | index)
         breathe()
     for bucket in buckets:
@@ -114,9 +117,14 @@ class _Breath:
             self._since = time.monotonic()
 
 
-def _count(weight: float) -> int:
-    """Return how many points a weight has; weight 0 (then all have it) counts as 1, and a node has 16,000 at most."""
-    return min(MAX_POINTS, max(1, round(POINTS * (weight or 1.0))))
+def _scale(heaviest: float) -> float:
+    """Return by what points are divided, a power of two so that it seldom changes: heavy weights mean proportions."""
+    return 2.0 ** max(0, math.ceil(math.log2(heaviest / HEAVY))) if heaviest > HEAVY else 1.0
+
+
+def _count(weight: float, scale: float) -> int:
+    """Return how many points a weight has; weight 0 (then all have it) counts as 1."""
+    return max(1, round(POINTS * (weight or 1.0) / scale))
 
 
 def _points(node_id: str, count: int) -> Iterator[int]:
