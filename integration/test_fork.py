@@ -137,3 +137,18 @@ def test_with_limits_and_a_call_under_way(server: ScriptedServer) -> None:
             assert joined([forked(work)]) == [0]
             assert response.read() == b"/parent"
         calls(client, 3)
+
+
+def test_hosts_that_are_no_services(server: ScriptedServer) -> None:
+    """F58: nor does a child share the connections to plain hosts with its parent."""
+
+    def plain_calls(client: Client) -> None:
+        for number in range(50):
+            path = f"/{os.getpid()}/{number}"
+            assert client.get(server.url + path).text == path
+
+    with Client("static://users=10.0.0.7:80", trust_env=False) as client:
+        plain_calls(client)
+        pids = [forked(lambda: plain_calls(client)) for _ in range(2)]
+        plain_calls(client)
+        assert joined(pids) == [0, 0]
