@@ -221,7 +221,9 @@ def test_ring_yields_each_node_once() -> None:
         assert Counter(node.id for node in ring.owners(start)) == {node.id: 1 for node in some}
 
 
-@pytest.mark.parametrize(("weight", "points"), [(1.0, 160), (0.5, 80), (0.001, 1), (16.0, 2560), (17.0, 1360), (1000.0, 2500)])
+@pytest.mark.parametrize(
+    ("weight", "points"), [(1.0, 160), (0.5, 80), (0.001, 1), (16.0, 2560), (17.0, 1360), (1000.0, 2500)]
+)
 def test_points(weight: float, points: int) -> None:
     """A weight of 1 has 160 points; heavy weights have fewer for each unit, so that a ring can't fill memory."""
     assert len(Ring(nodes("a", weight=weight))._points) == points
