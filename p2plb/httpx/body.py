@@ -31,6 +31,11 @@ class _Body:
         found = understand(error, self._request)
         return error if found is None else found[0]
 
+    def _let_go(self) -> None:
+        """Free what was held: httpx ties answer and stream into a cycle, which lives until garbage is collected."""
+        self._stream = self._lane = self._lanes = None
+        self.done = _nothing
+
     def _lost(self) -> None:
         if not self._closed:
             self._closed = True
@@ -70,6 +75,7 @@ class Body(_Body, httpx.SyncByteStream):
                 self._lanes.give_back(self._lane, complete=complete)
             finally:
                 self.done()
+                self._let_go()
 
     def _give_up(self) -> None:
         self._lane.close()
@@ -117,6 +123,7 @@ class AsyncBody(_Body, httpx.AsyncByteStream):
                 await self._lanes.give_back(self._lane, complete=complete)
             finally:
                 self.done()
+                self._let_go()
 
     async def dispose(self, deadline: float | None) -> None:
         """Read the rest if it is short, and close."""
@@ -135,6 +142,10 @@ class AsyncBody(_Body, httpx.AsyncByteStream):
 
     def __del__(self) -> None:
         self._lost()
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _soon(deadline: float | None) -> float:

@@ -237,7 +237,9 @@ def running_trio() -> bool:
     trio = sys.modules.get("trio")
     if trio is None:
         return False
-    try:
+    if hasattr(trio.lowlevel, "in_trio_task"):
+        return bool(trio.lowlevel.in_trio_task())
+    try:  # before trio 0.23
         trio.lowlevel.current_task()
     except RuntimeError:
         return False
