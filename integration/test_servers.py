@@ -1,6 +1,7 @@
 """The servers of the harness do what tests rely on."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -58,10 +59,18 @@ def test_idle_connections_are_closed(server: Server, client: httpx.Client) -> No
         assert sock.recv(1) == b""
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_lives_and_journal() -> None:
     """A server dies, drains, freezes and comes back at its port; its journal tells of all its lives."""
     with running(1) as (server,), httpx.Client(base_url=server.url, trust_env=False) as client:
         client.get("/", headers={"x-request-id": "first"})
+        until(lambda: len(journal.read([server.journal])) == 2)  # the answer leaves before its line is written
         server.kill9()
         with pytest.raises(httpx.ConnectError):
             httpx.get(server.url, trust_env=False)

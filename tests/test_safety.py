@@ -182,13 +182,14 @@ def test_a_shared_inner_transport_stays_while_it_serves() -> None:
 
 def test_a_deadline_covers_a_large_upload() -> None:
     """F09: a server that reads slowly does not hold a call beyond its deadline."""
+    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def read_slowly() -> None:
             connection, _ = listener.accept()
             with connection:
-                while connection.recv(32 * 1024):
-                    time.sleep(0.02)
+                while connection.recv(32 * 1024) and not over.wait(0.02):
+                    pass
 
         thread = threading.Thread(target=read_slowly)
         thread.start()
@@ -198,6 +199,7 @@ def test_a_deadline_covers_a_large_upload() -> None:
             with pytest.raises(httpx.TimeoutException):
                 client.post("http://users/", content=b"x" * 32 * 1024 * 1024)
             assert time.monotonic() - started < 5  # all of it would take 20 s
+        over.set()
         thread.join()
 
 

@@ -108,6 +108,9 @@ class FaultProxy:
 
     async def _stop_listening(self) -> None:
         if self._server is not None:
+            for sock in self._server.sockets:
+                self._loop.remove_reader(sock.fileno())
+            await asyncio.sleep(0)  # asyncio loses a connection that it is just taking in when the server is closed
             self._server.close()
             self._server = None
 

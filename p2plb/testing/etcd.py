@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from p2plb.testing.holding import signals_held
+
 READY_WITHIN: Final = 30.0  # seconds; 0.6 on an idle machine
 ENDED_WITHIN: Final = 5.0
 HOST: Final = "127.0.0.1"
@@ -94,7 +96,7 @@ class EtcdNode:
     def start(self) -> None:
         """Start the process; it is not ready yet."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, signals_held():
             self.process = subprocess.Popen(  # noqa: S603  the binary was found by find_etcd or named by the caller
                 self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, process_group=0
             )

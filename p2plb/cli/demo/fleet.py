@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from p2plb.cli.demo.instance import registration
 from p2plb.discovery.registry import Registry
 from p2plb.testing.etcd import free_port
+from p2plb.testing.holding import signals_held
 
 GRACE = 0.2
 """Seconds between saying that an instance leaves and its end, where the fleet speaks for it (the demo waits for it)."""
@@ -86,8 +87,9 @@ class Fleet:
 
     def start(self, name: str) -> Member:
         """Start one more instance; it takes calls as soon as it is registered."""
-        member = Member(name, self._registry)
-        self._ending.callback(member.close)
+        with signals_held():
+            member = Member(name, self._registry)
+            self._ending.callback(member.close)
         self.members.append(member)
         return member
 
