@@ -11,10 +11,15 @@ from p2plb.testing.holding import signals_held
 def test_a_signal_waits_for_the_end() -> None:
     """Ctrl-C in the block does not break it off; it is heard once it is over, and once only."""
     done = []
-    with pytest.raises(KeyboardInterrupt), signals_held():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        done.append(True)
+
+    def interrupted() -> None:
+        with signals_held():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert done
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
