@@ -21,10 +21,12 @@ from integration.bench.backends import Backends, backends
 from integration.bench.rates import Rate, async_rate, thread_rate
 from p2plb import AsyncClient, Client
 
-PLAIN, WIDE, HOP, OURS = "plain httpx", "plain httpx, limits off", "plain httpx, nginx hop", "p2plb"
+PLAIN, WIDE, OURS = "plain httpx", "plain httpx, limits off", "p2plb"
+HOP, WIDE_HOP = "plain httpx, nginx hop", "plain httpx, nginx hop, limits off"
 NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 Rates = dict[tuple[str, int], list[Rate]]
 Result = TypeVar("Result")
+Pair = tuple[Callable[[str], Result], Callable[[str], Result]]
 Call = TypeVar("Call")
 
 
@@ -45,9 +47,10 @@ async def asynchronous(ten: Backends, levels: Sequence[int], rounds: int, second
         httpx.AsyncClient(trust_env=False) as plain,
         httpx.AsyncClient(trust_env=False, limits=NO_LIMITS) as wide,
         httpx.AsyncClient(trust_env=False) as hop,
+        httpx.AsyncClient(trust_env=False, limits=NO_LIMITS) as wide_hop,
         AsyncClient(ten.registry, trust_env=False) as ours,
     ):
-        calls = contenders(ten, plain.get, wide.get, hop.get, ours.get)
+        calls = contenders(ten, (plain.get, wide.get), (hop.get, wide_hop.get), ours.get)
         for name, level, call in schedule(calls, levels, rounds):
             rates.setdefault((name, level), []).append(await async_rate(call, level, seconds))
     return rates
@@ -60,26 +63,23 @@ def threaded(ten: Backends, levels: Sequence[int], rounds: int, seconds: float) 
         httpx.Client(trust_env=False) as plain,
         httpx.Client(trust_env=False, limits=NO_LIMITS) as wide,
         httpx.Client(trust_env=False) as hop,
+        httpx.Client(trust_env=False, limits=NO_LIMITS) as wide_hop,
         Client(ten.registry, trust_env=False) as ours,
     ):
-        calls = contenders(ten, plain.get, wide.get, hop.get, ours.get)
+        calls = contenders(ten, (plain.get, wide.get), (hop.get, wide_hop.get), ours.get)
         for name, level, call in schedule(calls, levels, rounds):
             rates.setdefault((name, level), []).append(thread_rate(call, level, seconds))
     return rates
 
 
 def contenders(
-    ten: Backends,
-    plain: Callable[[str], Result],
-    wide: Callable[[str], Result],
-    hop: Callable[[str], Result],
-    ours: Callable[[str], Result],
+    ten: Backends, plain: Pair[Result], hop: Pair[Result], ours: Callable[[str], Result]
 ) -> dict[str, Callable[[], Result]]:
-    """Return one call for each contender."""
-    turn = itertools.cycle([f"{origin}/" for origin in ten.origins])
-    calls: dict[str, Callable[[], Result]] = {PLAIN: lambda: plain(next(turn)), WIDE: lambda: wide(next(turn))}
+    """Return one call for each contender; pairs are with default limits and without any."""
+    turns = itertools.cycle(ten.origins), itertools.cycle(ten.origins)
+    calls = {PLAIN: lambda: plain[0](next(turns[0]) + "/"), WIDE: lambda: plain[1](next(turns[1]) + "/")}
     if ten.hop:
-        calls[HOP] = lambda: hop(f"{ten.hop}/")
+        calls |= {HOP: lambda: hop[0](f"{ten.hop}/"), WIDE_HOP: lambda: hop[1](f"{ten.hop}/")}
     return calls | {OURS: lambda: ours("http://bench/")}
 
 
