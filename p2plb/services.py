@@ -75,6 +75,8 @@ class Services:
         self._idle = idle
         self._hold = self._take_hold()  # a wrong URL is an error here, at construction
         self._closed = False
+        self.final = False
+        """Whether a `close` holds for ever."""
         self._services: dict[ServiceKey, _Service] = {}
         self._lock = threading.Lock()
         self._sweep_at = clock() + idle
@@ -139,6 +141,8 @@ class Services:
             found = self._services.get(key)
             if found is not None:
                 return found
+            if self._closed and self.final:
+                raise RuntimeError("Cannot send a request, as the client has been closed.")  # httpx's own words
             if self._closed:
                 self._hold, self._closed = self._take_hold(), False
             service = _Service(self._balancer(key, self._start_timeout), now, self._on_gone)

@@ -59,7 +59,7 @@ class Client(httpx.Client):
     def close(self) -> None:
         """Close the client and give the registry up."""
         super().close()
-        self._peers.close()
+        self._peers.shut()
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -72,7 +72,7 @@ class Client(httpx.Client):
         traceback: TracebackType | None = None,
     ) -> None:
         super().__exit__(exc_type, exc_value, traceback)
-        self._peers.close()
+        self._peers.shut()
 
 
 class AsyncClient(httpx.AsyncClient):

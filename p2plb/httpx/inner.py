@@ -91,6 +91,7 @@ class _Inners:
     """The transports by node, with when each was last used. A claim is taken before, so what has none may be closed."""
 
     verb = "handle_request"
+    final = False
 
     def __init__(self, make: Callable[[Instance], Any]) -> None:
         self._make = make

@@ -94,6 +94,11 @@ class Transport(Base, httpx.BaseTransport):
             plain.close()
         self._core.services.close()
 
+    def shut(self) -> None:
+        """Close for ever: a call that another thread has begun meanwhile opens nothing that would stay."""
+        self._core.services.final = self._lanes.final = True
+        self.close()
+
     def _make_lanes(self) -> Any:
         if self._inner is not None:
             return Inners(self._inner)

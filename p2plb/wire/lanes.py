@@ -22,6 +22,8 @@ class _Lanes:
         self._slots = slots
         self._expiry = expiry
         self._keep = keep
+        self.final = False
+        """Whether a `close` holds for ever: then what calls on their way still take is closed when it comes back."""
         self._closed = False
         self._dropped = False
 
@@ -51,7 +53,7 @@ class Lanes(_Lanes):
 
     def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> Lane:
         """Return an idle lane of the node or a new one."""
-        self._closed = False
+        self._closed = self.final
         if not fresh:
             lane = self.idle.take(node, name, repeatable=repeatable, now=time.monotonic())
             if lane is not None:
@@ -96,7 +98,7 @@ class AsyncLanes(_Lanes):
 
     async def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> AsyncLane:
         """Return an idle lane of the node or a new one."""
-        self._closed = False
+        self._closed = self.final
         if not fresh:
             lane = self.idle.take(node, name, repeatable=repeatable, now=time.monotonic())
             if lane is not None:
