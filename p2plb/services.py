@@ -24,6 +24,9 @@ MAX_SERVICES = 1024
 IDLE = 300.0
 """Seconds after the last call after which a service's view and watch are dropped."""
 
+CLOSED = "Cannot send a request, as the client has been closed."
+"""What httpx itself says in this case."""
+
 ServiceKey = tuple[str, bool]
 """Name, and whether https was asked: a call that asked for it must never meet a node that is recorded without."""
 
@@ -122,6 +125,7 @@ class Services:
             hold, self._closed = self._hold, True
         for service in services.values():
             service.end()
+            service.balancer.abandon()
         hold.close()
 
     def after_fork(self) -> None:
@@ -142,7 +146,7 @@ class Services:
             if found is not None:
                 return found
             if self._closed and self.final:
-                raise RuntimeError("Cannot send a request, as the client has been closed.")  # httpx's own words
+                raise RuntimeError(CLOSED)
             if self._closed:
                 self._hold, self._closed = self._take_hold(), False
             service = _Service(self._balancer(key, self._start_timeout), now, self._on_gone)

@@ -52,6 +52,7 @@ class Balancer:
         self._nodes: dict[tuple[str, str], Node] = {}
         self._update_lock = threading.Lock()
         self._patience_ends: float | None = None
+        self._abandoned = False
 
     # --- the registry's side -----------------------------------------------------------------------------------
 
@@ -97,11 +98,18 @@ class Balancer:
     # --- the callers' side -------------------------------------------------------------------------------------
 
     def ready(self) -> bool:
-        """Whether the registry has answered for this service."""
-        return self.view is not None
+        """Whether there is nothing to wait for: the registry has answered for this service, or will not any more."""
+        return self.view is not None or self._abandoned
+
+    def abandon(self) -> None:
+        """Let nobody wait for a first view any more: its watch has ended."""
+        self._abandoned = True
+        self.gate.open()
 
     def patience(self, now: float) -> float:
         """Return how long a call may still wait for the first view: all calls share one wait of `start_timeout`."""
+        if self._abandoned:
+            return 0.0
         if self._patience_ends is None:
             self._patience_ends = now + self._start_timeout
         return self._patience_ends - now

@@ -20,6 +20,7 @@ from p2plb.instance import Instance
 from p2plb.observe.events import Observer
 from p2plb.observe.stats import Stats
 from p2plb.routing import Route
+from p2plb.services import CLOSED
 from p2plb.wire.lane import Dial
 from p2plb.wire.network import SocketOption
 
@@ -157,4 +158,6 @@ class Base(ABC):
         if call.give_up is not None and call.give_up.ending is Ending.NO_CONNECTION:
             text = f"all {self._limits and self._limits.max_connections} connections of limits= are busy"
             return httpx.PoolTimeout(text, request=call.request)
+        if self._core.services.final and exchange.balancer.view is None:
+            return RuntimeError(CLOSED)
         return NoInstances(self._core.services.explain(exchange.balancer), request=call.request)
