@@ -150,7 +150,7 @@ def pieces() -> Iterator[bytes]:
         ({"content": pieces()}, False),
         ({"content": io.BytesIO(b"x")}, False),
     ],
-    ids=str,
+    ids=["none", "bytes", "json", "form", "file of bytes", "file", "file and form", "pipe", "generator", "io"],
 )
 def test_which_bodies_can_be_sent_twice(options: dict[str, Any], expected: bool) -> None:
     """F67: what is in memory, and files that httpx rewinds; never a generator or a file that is read on."""
