@@ -164,6 +164,14 @@ def test_curl_unknown_service(registry: str, out: Writer, capsys: pytest.Capture
     assert "users" in error
 
 
+def test_curl_without_etcd() -> None:
+    """F35: an etcd that can't be reached is one line too: the warnings of the watch say nothing that it doesn't."""
+    done = p2plb("curl", "users/", P2PLB_REGISTRY=f"etcd://127.0.0.1:{free_port()}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("p2plb: no instance of service 'users'")
+    assert done.stderr.count("\n") == 1
+
+
 def test_dev(tmp_path: Path) -> None:
     """`dev` runs an etcd that works, and Ctrl-C leaves neither process nor data."""
     port = free_port()

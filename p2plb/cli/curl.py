@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from p2plb.cli import options, text
-from p2plb.cli.trouble import Usage, arguments_checked, troubles
+from p2plb.cli.trouble import Usage, arguments_checked, troubles, warnings_kept
 from p2plb.instance import check_number
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     options.check_service(service_of(arguments.target))
     method = arguments.request or ("GET" if arguments.data is None else "POST")
     body = None if arguments.data is None else arguments.data.encode()
-    with _client(arguments) as client:
+    with warnings_kept(), _client(arguments) as client:
         with arguments_checked():
             request = client.build_request(
                 method, url, headers=headers, content=body, extensions=p2plb.call(key=arguments.key)

@@ -3,6 +3,7 @@
 `Usage` ends the command with 2, `Trouble` with 1; the text of either is one line for the user.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,6 +40,17 @@ def arguments_checked() -> Iterator[None]:
         yield
     except (ValueError, InvalidURL) as error:
         raise Usage(one_line(error)) from error
+
+
+@contextmanager
+def warnings_kept() -> Iterator[None]:
+    """Keep the library's warnings from standard error: what ends the command will say the same in one line."""
+    library, nowhere = logging.getLogger("p2plb"), logging.NullHandler()  # Python prints what nobody handles
+    library.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        library.removeHandler(nowhere)
 
 
 def one_line(error: Exception) -> str:
