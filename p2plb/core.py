@@ -12,7 +12,7 @@ from p2plb.balancing.attempts import Step, attempts
 from p2plb.balancing.balancer import Balancer
 from p2plb.balancing.call import Call, Outcome
 from p2plb.balancing.policy import Policy
-from p2plb.balancing.retry import IDEMPOTENT, parse_retry_after
+from p2plb.balancing.retry import may_repeat, parse_retry_after
 from p2plb.balancing.slots import Slots
 from p2plb.balancing.view import Strategy
 from p2plb.discovery.registry import Registry
@@ -118,7 +118,7 @@ class Core:
             key=asked.key,
             started=now,
             timeout=policy.timeout if asked.timeout is None else asked.timeout,
-            repeatable=request.method in IDEMPOTENT or "idempotency-key" in request.headers,
+            repeatable=may_repeat(request, policy.retry) if asked.repeatable is None else asked.repeatable,
             replayable=replayable,
             observers=self.observers,
             slots=self.slots,

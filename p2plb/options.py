@@ -15,20 +15,24 @@ class Options:
 
     key: Any = None
     timeout: float | None = None
+    repeatable: bool | None = None
 
 
 DEFAULTS: Final = Options()
 
 
-def call(*, key: Any = None, timeout: float | None = None) -> dict[str, Any]:
+def call(*, key: Any = None, timeout: float | None = None, repeatable: bool | None = None) -> dict[str, Any]:
     """Return extensions for one call: `client.get(url, extensions=p2plb.call(key="42"))`.
 
     `key` is what a keyed strategy goes by. `timeout` bounds the whole exchange in seconds, waits and body included,
-    instead of the policy's.
+    instead of the policy's. `repeatable` says whether the request may be processed twice, whatever its method and
+    `Retry(repeatable=)` say.
     """
     if timeout is not None:
         check_number(timeout, "call(timeout=)", 0, 86_400)
-    return {EXTENSION: Options(key, timeout)}
+    if repeatable is not None and not isinstance(repeatable, bool):
+        raise TypeError(f"call(repeatable=) is True or False, not {repeatable!r}")
+    return {EXTENSION: Options(key, timeout, repeatable)}
 
 
 def options(extensions: Mapping[str, Any]) -> Options:

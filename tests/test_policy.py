@@ -61,16 +61,17 @@ def test_options_of_a_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "error", "says"),
+    ("asked", "error", "says"),
     [
-        (-1, ValueError, "call(timeout=) is from 0 to 86400, not -1"),
-        ("1", TypeError, "call(timeout=) is a number, not '1'"),
+        ({"timeout": -1}, ValueError, "call(timeout=) is from 0 to 86400, not -1"),
+        ({"timeout": "1"}, TypeError, "call(timeout=) is a number, not '1'"),
+        ({"repeatable": "POST"}, TypeError, "call(repeatable=) is True or False, not 'POST'"),
     ],
 )
-def test_wrong_options(timeout: Any, error: type[Exception], says: str) -> None:
-    """A wrong time is an error where it is written."""
+def test_wrong_options(asked: dict[str, Any], error: type[Exception], says: str) -> None:
+    """A wrong option is an error where it is written."""
     with pytest.raises(error) as caught:
-        call(timeout=timeout)
+        call(**asked)
     assert says in str(caught.value)
 
 

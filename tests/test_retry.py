@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2plb.balancing.call import Call, Fault, Outcome
-from p2plb.balancing.retry import LONGEST_HEADER, Retry, parse_retry_after
+from p2plb.balancing.retry import LONGEST_HEADER, Retry, may_repeat, parse_retry_after
 from tests.fakes import OK, REFUSED, RESET, UNAVAILABLE, Driver, Scripted, balancer_of, node_of
 
 WALL = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
@@ -226,6 +227,10 @@ def test_retry_after_from_strangers(value: str) -> None:
     assert seconds is None or 0.0 <= seconds < 1e12
 
 
+async def never(_request: Any) -> bool:
+    return False
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
@@ -238,6 +243,11 @@ def test_retry_after_from_strangers(value: str) -> None:
         ({"backoff": -1}, ValueError, "Retry(backoff=) is from 0 to 3600, not -1"),
         ({"max_backoff": float("nan")}, ValueError, "Retry(max_backoff=) is from 0 to 3600, not nan"),
         ({"max_retry_after": "5"}, TypeError, "Retry(max_retry_after=) is a number, not '5'"),
+        ({"repeatable": "POST"}, TypeError, "a collection of methods: write repeatable={'POST'}"),
+        ({"repeatable": True}, TypeError, "a collection of methods such as {'POST'}, or a function"),
+        ({"repeatable": [b"POST"]}, TypeError, "a collection of methods such as {'POST'}, or a function"),
+        ({"repeatable": {"POST, PUT"}}, ValueError, "names methods such as 'POST', not 'POST, PUT'"),
+        ({"repeatable": never}, TypeError, "is a plain one: write def, not async def"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
@@ -250,3 +260,35 @@ def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], says
 def test_statuses_may_be_any_collection() -> None:
     """Statuses are copied, from whatever they stand in."""
     assert Retry(statuses=(one for one in (500, 503))) == Retry(statuses=[503, 500, 500])
+
+
+# --- what may be processed twice ---------------------------------------------------------------------------------
+
+POST = httpx.Request("POST", "http://users/search")
+
+
+@pytest.mark.parametrize(
+    ("request_", "retry", "repeatable"),
+    [
+        (POST, None, False),
+        (POST, Retry(), False),
+        (POST, Retry(repeatable={"POST"}), True),
+        (POST, Retry(repeatable=["patch", "post"]), True),
+        (POST, Retry(repeatable={"PATCH"}), False),
+        (POST, Retry(repeatable=lambda request: request.url.path == "/search"), True),
+        (POST, Retry(repeatable=lambda request: request.url.path == "/pay"), False),
+        (httpx.Request("POST", "http://users/", headers={"Idempotency-Key": "1"}), None, True),
+        (httpx.Request("GET", "http://users/"), None, True),
+        (httpx.Request("GET", "http://users/"), Retry(repeatable={"POST"}), True),
+        (httpx.Request("GET", "http://users/"), Retry(repeatable=lambda _request: False), True),
+    ],
+)
+def test_what_may_be_repeated(request_: httpx.Request, retry: Retry | None, repeatable: bool) -> None:
+    """F70: what is given comes beside RFC 9110's methods and `Idempotency-Key`, never in their place."""
+    assert may_repeat(request_, retry) is repeatable
+
+
+def test_a_predicate_that_fails() -> None:
+    """A predicate's error is a bug in the program and goes through as it is."""
+    with pytest.raises(ZeroDivisionError):
+        may_repeat(POST, Retry(repeatable=lambda _request: bool(1 / 0)))

@@ -73,7 +73,7 @@ def test_unknown_name() -> None:
     ("name", "arguments"),
     [
         ("Policy", "strategy retry timeout attempt_timeout connect_timeout tls_name host only"),
-        ("Retry", "attempts statuses backoff max_backoff max_retry_after"),
+        ("Retry", "attempts statuses backoff max_backoff max_retry_after repeatable"),
         ("Client", "registry options"),
         ("AsyncClient", "registry options"),
         ("ConsistentHash", "key"),
@@ -81,7 +81,7 @@ def test_unknown_name() -> None:
         ("RoundRobin", ""),
         ("Snapshot", "service instances revision ghosts"),
         ("Instance", "id service url weight zone priority state keepalive http metadata started sdk"),
-        ("call", "key timeout"),
+        ("call", "key timeout repeatable"),
         ("by_host", "only suffix"),
         ("by_path", "prefixes host strip"),
         ("header", "name"),

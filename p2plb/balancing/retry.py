@@ -2,15 +2,17 @@
 
 Never sent (or said by the server to be never processed) is free: it moves on to a node not tried yet, for any method,
 and counts neither as an attempt nor against `attempts`. Anything else is repeated only if the request may be processed
-twice (RFC 9110's idempotent methods, `Idempotency-Key`) and its body can be sent twice.
+twice (`may_repeat`) and its body can be sent twice.
 """
 
 import email.utils
+import inspect
 import random
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from p2plb.balancing.call import Call, Fault, Outcome
 from p2plb.instance import check_number
@@ -21,6 +23,10 @@ STATUSES: Final = frozenset({429, 502, 503, 504})
 MISDIRECTED: Final = 421
 MAX_ATTEMPTS: Final = 20
 LONGEST_HEADER: Final = 64  # no date is longer
+_METHOD: Final = re.compile(r"[A-Za-z-]+")
+
+Repeatable = Collection[str] | Callable[[Any], bool]
+"""Methods, or a function from a request to a bool; it must not block, and what it raises the caller gets."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Retry:
     `backoff` · 2^n seconds, at most `max_backoff` (full jitter; Envoy's 25 ms and ten times that). `statuses` are
     answers that are retried like errors. A `Retry-After` keeps calls away from that node for so long (at most 30 s);
     if there is no other node the call waits for it, unless it is longer than `max_retry_after` seconds.
+    `repeatable` says which requests may be processed twice beside those that always may (RFC 9110's idempotent methods,
+    and whatever carries `Idempotency-Key`): methods such as `{"POST"}`, or a function from a request to a bool.
     """
 
     attempts: int = 3
@@ -38,6 +46,7 @@ class Retry:
     backoff: float = 0.025
     max_backoff: float = 0.25
     max_retry_after: float = 5.0
+    repeatable: Repeatable = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
@@ -50,6 +59,7 @@ class Retry:
         if statuses is None or not all(isinstance(status, int) for status in statuses):
             raise TypeError(f"Retry(statuses=) is a collection of whole numbers such as {{503}}, not {self.statuses!r}")
         object.__setattr__(self, "statuses", statuses)
+        object.__setattr__(self, "repeatable", _checked(self.repeatable))
 
     def pause(self, call: Call, outcome: Outcome, *, others: bool, now: float, rng: random.Random) -> float | None:
         """Return the seconds to wait before the next attempt, None to let the outcome stand.
@@ -72,6 +82,30 @@ class Retry:
         if outcome.error is not None:
             return outcome.fault is Fault.MAYBE_PROCESSED
         return outcome.status in frozenset(self.statuses)
+
+
+def may_repeat(request: Any, retry: Retry | None) -> bool:
+    """Whether a request may be processed twice."""
+    if request.method in IDEMPOTENT or "idempotency-key" in request.headers:
+        return True
+    more = () if retry is None else retry.repeatable
+    return bool(more(request)) if callable(more) else request.method in more
+
+
+def _checked(repeatable: Repeatable) -> Repeatable:
+    if inspect.iscoroutinefunction(repeatable):
+        raise TypeError("Retry(repeatable=), if it is a function, is a plain one: write def, not async def")
+    if callable(repeatable):
+        return repeatable
+    if isinstance(repeatable, str):
+        raise TypeError(f"Retry(repeatable=) is a collection of methods: write repeatable={{{repeatable!r}}}")
+    if not isinstance(repeatable, Collection) or not all(isinstance(method, str) for method in repeatable):
+        what = "a collection of methods such as {'POST'}, or a function from a request to a bool"
+        raise TypeError(f"Retry(repeatable=) is {what}, not {repeatable!r}")
+    for method in repeatable:
+        if not _METHOD.fullmatch(method):
+            raise ValueError(f"Retry(repeatable=) names methods such as 'POST', not {method!r}")
+    return frozenset(method.upper() for method in repeatable)
 
 
 def is_free(outcome: Outcome, call: Call) -> bool:
