@@ -18,7 +18,7 @@ from p2plb.balancing.view import Strategy
 from p2plb.discovery.registry import Registry
 from p2plb.instance import check_name, check_number
 from p2plb.observe.events import AttemptEnded, CallEnded, Observer, emit
-from p2plb.options import options
+from p2plb.options import options, record
 from p2plb.routing import Route, make_route
 from p2plb.services import Services
 from p2plb.wire.lane import Wire
@@ -140,9 +140,10 @@ class Core:
         return Outcome(status=status, response=response, reused=reused, retry_after=rest)
 
     def ended(self, call: Call, error: BaseException | None) -> None:
-        """Release what a call holds if it has no answer, and tell observers how it ended."""
+        """Release what a call holds if it has no answer, and tell observers and `call()` blocks how it ended."""
         now = time.monotonic()
         cut_off = None if error is None else call.abandon(now)
+        record(call.served)
         if not self.observers:
             return
         if cut_off is not None:

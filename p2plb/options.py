@@ -1,43 +1,123 @@
-"""Options of one call, carried through httpx in the request's extensions."""
+"""Options of one call: carried through httpx in the request's extensions, or by the context of the code that calls.
 
-from collections.abc import Mapping
+The context is for SDKs that hide the request. What is in force there is a tuple that is replaced and never changed, so
+threads, tasks and generators that enter and leave out of order take nothing from one another.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from p2plb.instance import check_number
 
+if TYPE_CHECKING:
+    from p2plb.balancing.call import Attempt, Served
+
 EXTENSION: Final = "p2plb"
+REMEMBERED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one call wants of its own."""
+    """What one call wants of its own; None is what was not said."""
 
     key: Any = None
     timeout: float | None = None
     repeatable: bool | None = None
 
+    def over(self, outer: "Options") -> "Options":
+        """Return these options, and for what they do not say those of `outer`."""
+        return Options(
+            outer.key if self.key is None else self.key,
+            outer.timeout if self.timeout is None else self.timeout,
+            outer.repeatable if self.repeatable is None else self.repeatable,
+        )
+
 
 DEFAULTS: Final = Options()
 
 
-def call(*, key: Any = None, timeout: float | None = None, repeatable: bool | None = None) -> dict[str, Any]:
-    """Return extensions for one call: `client.get(url, extensions=p2plb.call(key="42"))`.
+class Calls:
+    """What became of the calls made in a `with p2plb.call(…)` block, oldest first; the last 1,000 are remembered.
+
+    Any thread may read it, at any time; a call is there once its answer has begun or it has failed.
+    """
+
+    __slots__ = ("_served",)
+
+    def __init__(self, served: "deque[Served]") -> None:
+        self._served = served
+
+    @property
+    def served(self) -> "list[Served]":
+        """Who served each call, as in `response.extensions["p2plb"]`."""
+        return list(self._served.copy())
+
+    @property
+    def attempts(self) -> "tuple[Attempt, ...]":
+        """All attempts of all calls, each with its instance and what came of it."""
+        return tuple(attempt for served in self.served for attempt in served.attempts)
+
+
+class _Block(NamedTuple):
+    """One entry of a `with` block: by whose options, which hold there, and what became of its calls."""
+
+    entered: "CallOptions"
+    options: Options
+    served: "deque[Served]"
+
+
+_around: ContextVar[tuple[_Block, ...]] = ContextVar("p2plb.call", default=())
+"""The blocks around the code that runs, the innermost last."""
+
+
+class CallOptions(dict[str, Any]):
+    """Extensions for a request, and a context manager that gives the same options to all calls made inside."""
+
+    def __enter__(self) -> Calls:
+        block = _Block(self, options(self), deque(maxlen=REMEMBERED))
+        _around.set((*_around.get(), block))
+        return Calls(block.served)
+
+    def __exit__(self, *exc_info: object) -> None:
+        around = _around.get()
+        entered = [block for block in around if block.entered is self]
+        if entered:  # a generator that began in another context may be closed in this one
+            _around.set(tuple(block for block in around if block is not entered[-1]))
+
+
+def call(*, key: Any = None, timeout: float | None = None, repeatable: bool | None = None) -> CallOptions:
+    """Return the options of one call, `client.get(url, extensions=p2plb.call(key="42"))`, or of all calls in a block.
 
     `key` is what a keyed strategy goes by. `timeout` bounds the whole exchange in seconds, waits and body included,
     instead of the policy's. `repeatable` says whether the request may be processed twice, whatever its method and
     `Retry(repeatable=)` say.
+
+    `with p2plb.call(key="42") as c:` gives them to each call that the block makes, in code of others and in tasks that
+    it starts too (a thread pool's threads inherit nothing); `c.attempts` and `c.served` say what became of the calls.
+    What is not given comes from the block around it; `extensions=` of a request win.
     """
     if timeout is not None:
         check_number(timeout, "call(timeout=)", 0, 86_400)
     if repeatable is not None and not isinstance(repeatable, bool):
         raise TypeError(f"call(repeatable=) is True or False, not {repeatable!r}")
-    return {EXTENSION: Options(key, timeout, repeatable)}
+    return CallOptions({EXTENSION: Options(key, timeout, repeatable)})
 
 
 def options(extensions: Mapping[str, Any]) -> Options:
-    """Return the options that a request carries; `TypeError` if they were not made by `call`."""
+    """Return the options of a request, its own before those of the context; `TypeError` if `call` did not make them."""
     found = extensions.get(EXTENSION, DEFAULTS)
     if not isinstance(found, Options):
         raise TypeError(f"extensions['p2plb'] is made by p2plb.call(…), not {found!r}")
-    return found
+    around = _around.get()
+    return found.over(around[-1].options) if around else found
+
+
+def record(served: "Callable[[], Served]") -> None:
+    """Tell the blocks around the code that runs what became of a call; `served` is asked only if there are any."""
+    if around := _around.get():
+        what = served()
+        for block in around:
+            block.served.append(what)
