@@ -1,0 +1,160 @@
+# Written by `python -m tests.generate` from p2plb/httpx/client.py: change that file, not this one.
+"""The clients of the httpx2 family: httpx2's own, with one switch in front of the transports that httpx2 made itself.
+
+httpx2 wires itself first (proxies of the environment, mounts, `transport=`). Where its choice for a URL is a transport
+that it made itself, the route decides between an instance and that transport; what a user or a mock put there wins.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self, Unpack
+
+import httpx2
+
+from p2plb.discovery.registry import Registry
+from p2plb.httpx2.arguments import REFUSED, AsyncClientOptions, ClientOptions, CommonOptions, OurOptions
+from p2plb.httpx2.transport import AsyncTransport, Transport
+from p2plb.observe.stats import Stats
+
+OURS: Final = frozenset(OurOptions.__annotations__) | frozenset(REFUSED)
+COMMON: Final = frozenset(CommonOptions.__annotations__)
+
+
+class Client(httpx2.Client):
+    """An `httpx2.Client` whose calls to services go straight to an instance: `client.get("http://users/42")`.
+
+    `registry` is a URL (`etcd://h1:2379,h2:2379/prefix`, `memory://`, `static://users=10.0.0.7:80,10.0.0.8:80`) or a
+    Registry; without one `P2PLB_REGISTRY` names it, and without that it is `etcd://127.0.0.1:2379`. `policy` says how
+    calls go, `services` gives single services policies of their own, `strategy` is the short form of
+    `policy=Policy(strategy=…)`. `route` says which requests are for a service (by default: hosts of one label without a
+    port, and the names in `services`). `observers` get events, `inner` makes another transport for each instance.
+    The first call waits up to `start_timeout` seconds for the registry. `limits` count over all instances; without
+    them idle connections are bounded by age. All other arguments are httpx2's and are really used; `proxy` concerns
+    plain hosts only. Any thread may use it.
+
+    Calls raise httpx2's own errors, and `NoInstances` (also a `ConnectError`) if nobody can serve one.
+    """
+
+    def __init__(self, registry: Registry | str | None = None, **options: Unpack[ClientOptions]) -> None:
+        ours, httpx_options = _split(options)
+        self._peers = Transport(registry, **ours)
+        super().__init__(**httpx_options, **self._peers.client_arguments())
+        proxies = _made_by_httpx(self._mounts.values(), httpx_options.get("mounts"))
+        self._switches: dict[int, httpx2.BaseTransport] = {id(one): _Switch(self._peers, one) for one in proxies}
+        if httpx_options.get("transport") is None:
+            self._switches[id(self._transport)] = self._peers  # it sends to plain hosts as well
+
+    def _transport_for_url(self, url: httpx2.URL) -> httpx2.BaseTransport:
+        chosen = super()._transport_for_url(url)
+        return self._switches.get(id(chosen), chosen)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry in use."""
+        return self._peers.registry
+
+    def stats(self) -> Stats:
+        """Return how the registry, the services and their nodes are doing: frozen dataclasses, ready for JSON."""
+        return self._peers.stats()
+
+    def close(self) -> None:
+        """Close the client and give the registry up."""
+        super().close()
+        self._peers.shut()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
+        self._peers.shut()
+
+
+class AsyncClient(httpx2.AsyncClient):
+    """The same as `Client` for asyncio and trio: an `httpx2.AsyncClient`."""
+
+    def __init__(self, registry: Registry | str | None = None, **options: Unpack[AsyncClientOptions]) -> None:
+        ours, httpx_options = _split(options)
+        self._peers = AsyncTransport(registry, **ours)
+        super().__init__(**httpx_options, **self._peers.client_arguments())
+        proxies = _made_by_httpx(self._mounts.values(), httpx_options.get("mounts"))
+        self._switches: dict[int, httpx2.AsyncBaseTransport] = {
+            id(one): _AsyncSwitch(self._peers, one) for one in proxies
+        }
+        if httpx_options.get("transport") is None:
+            self._switches[id(self._transport)] = self._peers  # it sends to plain hosts as well
+
+    def _transport_for_url(self, url: httpx2.URL) -> httpx2.AsyncBaseTransport:
+        chosen = super()._transport_for_url(url)
+        return self._switches.get(id(chosen), chosen)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry in use."""
+        return self._peers.registry
+
+    def stats(self) -> Stats:
+        """Return how the registry, the services and their nodes are doing: frozen dataclasses, ready for JSON."""
+        return self._peers.stats()
+
+    async def aclose(self) -> None:
+        """Close the client and give the registry up."""
+        await super().aclose()
+        await self._peers.aclose()
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await super().__aexit__(exc_type, exc_value, traceback)
+        await self._peers.aclose()
+
+
+class _Switch(httpx2.BaseTransport):
+    """Instances for what is routed, a proxy of httpx2's own for the rest."""
+
+    def __init__(self, peers: Transport, plain: httpx2.BaseTransport) -> None:
+        self._peers = peers
+        self._plain = plain
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        exchange = self._peers.exchange(request)
+        return self._plain.handle_request(request) if exchange is None else self._peers.drive(exchange)
+
+
+class _AsyncSwitch(httpx2.AsyncBaseTransport):
+    """Instances for what is routed, a proxy of httpx2's own for the rest."""
+
+    def __init__(self, peers: AsyncTransport, plain: httpx2.AsyncBaseTransport) -> None:
+        self._peers = peers
+        self._plain = plain
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        exchange = self._peers.exchange(request)
+        if exchange is None:
+            return await self._plain.handle_async_request(request)
+        return await self._peers.drive(exchange)
+
+
+def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of the transport and those of httpx2's client."""
+    mine = OURS | COMMON
+    return {n: options[n] for n in options if n in mine}, {n: options[n] for n in options if n not in mine}
+
+
+def _made_by_httpx(mounts: Iterable[Any], given: Mapping[str, Any] | None) -> list[Any]:
+    """Return the transports that httpx2 made for proxies."""
+    users = {id(one) for one in (given or {}).values()}
+    return [one for one in mounts if one is not None and id(one) not in users]

@@ -1,0 +1,180 @@
+# Written by `python -m tests.generate` from p2plb/httpx/inner.py: change that file, not this one.
+"""Any httpx2 transport in a lane's place: `inner=` makes one for each instance (mocks, ASGI, other HTTP engines).
+
+It stands behind the lanes' own seam. The request is re-targeted to the instance's address; its Host header stays. A
+transport is closed when its instance has left, or has not been called for long, and nothing is in flight on it.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import httpx2
+
+from p2plb.balancing.node import Node
+from p2plb.instance import Instance
+from p2plb.wire.lane import Wire
+from p2plb.wire.network import clip
+
+IDLE: Final = 300.0
+
+
+class InnerLane:
+    """One call on a node's transport: the transport is shared, so there is nothing to close with the call."""
+
+    reused = False
+
+    def __init__(self, node: Node, transport: Any) -> None:
+        self.node = node
+        self._transport = transport
+        self._sent: httpx2.Request | None = None
+        self._deadline: float | None = None
+
+    def send(self, request: httpx2.Request, wire: Wire) -> httpx2.Response:
+        """Send a request through the transport."""
+        response: httpx2.Response = self._transport.handle_request(self._retarget(request, wire))
+        return response
+
+    def _retarget(self, request: httpx2.Request, wire: Wire) -> httpx2.Request:
+        one = self.node.instance
+        host = f"[{one.host}]" if ":" in one.host else one.host
+        self._sent = httpx2.Request(
+            request.method,
+            f"{one.scheme}://{host}:{one.port}" + wire.target.decode("ascii"),
+            headers=wire.headers,
+            stream=request.stream,
+            extensions={**wire.extensions, "timeout": _clipped(wire)},
+        )
+        return self._sent
+
+    def limit(self, deadline: float | None) -> None:
+        """Let `check` fail from this moment on: the transport's own time-outs were set when the request was sent."""
+        self._deadline = deadline
+
+    def check(self) -> None:
+        """Raise `ReadTimeout` once the limit has passed."""
+        clip(None, self._deadline, httpx2.ReadTimeout)
+
+    def may_have_sent(self, error: Exception) -> bool:
+        """Whether the error is of another request: one that the application behind the transport has made."""
+        try:
+            return getattr(error, "request", None) not in (None, self._sent)
+        except RuntimeError:  # httpx2's way to say that there is none
+            return False
+
+    def abort(self) -> None:
+        """Do nothing: only the transport knows its connection."""
+
+    def close(self) -> None:
+        """Do nothing: closing the answer's stream has done it."""
+
+
+class AsyncInnerLane(InnerLane):
+    """The same for an async transport."""
+
+    async def send(self, request: httpx2.Request, wire: Wire) -> httpx2.Response:  # type: ignore[override]  # its twin
+        """Send a request through the transport."""
+        response: httpx2.Response = await self._transport.handle_async_request(self._retarget(request, wire))
+        return response
+
+    async def aclose(self) -> None:
+        """Do nothing: closing the answer's stream has done it."""
+
+
+def _clipped(wire: Wire) -> dict[str, float | None]:
+    timeout = wire.extensions["timeout"]
+    names = ("connect", "read", "write", "pool")
+    return {name: clip(timeout.get(name), wire.deadline, httpx2.ReadTimeout) for name in names}
+
+
+class _Inners:
+    """The transports by node, with when each was last used. A claim is taken before, so what has none may be closed."""
+
+    verb = "handle_request"
+    final = False
+
+    def __init__(self, make: Callable[[Instance], Any]) -> None:
+        self._make = make
+        self._transports: dict[Node, tuple[Any, float]] = {}
+        self._look = False
+        self._look_at = 0.0
+        self._lock = threading.Lock()
+
+    def _get(self, node: Node) -> Any:
+        with self._lock:
+            found = self._transports.get(node)
+            transport = self._made(node.instance) if found is None else found[0]
+            self._transports[node] = transport, time.monotonic()
+            return transport
+
+    def _made(self, instance: Instance) -> Any:
+        transport = self._make(instance)
+        if not hasattr(transport, self.verb):
+            raise TypeError(f"inner= returns an httpx2 transport with {self.verb}() here, not {transport!r}")
+        return transport
+
+    def mark(self) -> None:
+        """Say that nodes have left: their transports are closed when the next call ends."""
+        self._look = True
+
+    def _over(self) -> list[Any]:
+        """Take out the transports whose node has left, or was not called for long; none while a call is on them."""
+        now = time.monotonic()
+        if not self._look and now < self._look_at:
+            return []
+        with self._lock:
+            self._look_at = now + IDLE / 4
+            old = now - IDLE
+            over = [n for n, (_, used) in self._transports.items() if not n.in_flight and (n.retired or used < old)]
+            closing = {id(one): one for one in (self._transports.pop(node)[0] for node in over)}
+            self._look = any(node.retired for node in self._transports)
+            still = {id(transport) for transport, _ in self._transports.values()}  # one may serve several instances
+        return [transport for key, transport in closing.items() if key not in still]
+
+    def _all(self) -> list[Any]:
+        with self._lock:
+            transports, self._transports = self._transports, {}
+        return list({id(transport): transport for transport, _ in transports.values()}.values())
+
+    def drop(self) -> None:
+        """In a forked child: forget what was inherited."""
+        self._transports = {}
+
+
+class Inners(_Inners):
+    """Inner transports of blocking code, in the place of `Lanes`."""
+
+    def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> InnerLane:  # noqa: ARG002  as Lanes
+        """Return the node's transport as a lane."""
+        return InnerLane(node, self._get(node))
+
+    def give_back(self, lane: InnerLane, *, complete: bool) -> None:  # noqa: ARG002  as Lanes
+        """Close transports whose instances have left."""
+        for transport in self._over():
+            transport.close()
+
+    def close(self) -> None:
+        """Close all transports."""
+        for transport in self._all():
+            transport.close()
+
+
+class AsyncInners(_Inners):
+    """Inner transports of one event loop, in the place of `AsyncLanes`."""
+
+    verb = "handle_async_request"
+
+    async def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> AsyncInnerLane:  # noqa: ARG002
+        """Return the node's transport as a lane."""
+        return AsyncInnerLane(node, self._get(node))
+
+    async def give_back(self, lane: InnerLane, *, complete: bool) -> None:  # noqa: ARG002  as Lanes
+        """Close transports whose instances have left."""
+        for transport in self._over():
+            await transport.aclose()
+
+    async def aclose(self) -> None:
+        """Close all transports."""
+        for transport in self._all():
+            await transport.aclose()
