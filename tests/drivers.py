@@ -1,4 +1,4 @@
-"""A case is written once and runs three times: in blocking code, on asyncio and on trio.
+"""A case is written once and runs six times: in blocking code, on asyncio and on trio, with httpx and with httpx2.
 
     @everywhere
     async def test_get(world: World) -> None:
@@ -16,14 +16,15 @@ import inspect
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Self
 
 import httpx
+import httpx2
 import pytest
 import trio
 
-import p2plb
+from tests.families import HTTPX, HTTPX2, Family, of_family
 
 PATIENCE = 15.0
 """Seconds that a test waits for what takes milliseconds on an idle machine."""
@@ -36,7 +37,7 @@ class Caller:
 
     def __init__(self, client: Any) -> None:
         self.raw = client
-        self._is_async = isinstance(client, httpx.AsyncClient)
+        self._is_async = isinstance(client, httpx.AsyncClient | httpx2.AsyncClient)
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,9 +99,16 @@ class Caller:
 
 
 class World(ABC):
-    """Where a case runs."""
+    """Where a case runs, and with which httpx."""
 
     name: str
+
+    def __init__(self, family: Family) -> None:
+        self.httpx, self.p2plb = family.httpx, family.p2plb
+        self.family = family
+
+    def __str__(self) -> str:
+        return self.name if self.family is HTTPX else f"{self.name}-httpx2"
 
     @abstractmethod
     def run(self, case: Coroutine[Any, Any, None]) -> None:
@@ -123,19 +131,19 @@ class World(ABC):
 
     def client(self, registry: Any, **options: Any) -> Caller:
         """Return p2plb's client; proxies of the environment of whoever runs the tests are none of its business."""
-        return Caller(p2plb.AsyncClient(registry, **{"trust_env": False, **options}))
+        return Caller(self.p2plb.AsyncClient(registry, **{"trust_env": False, **options}))
 
     def plain(self, **options: Any) -> Caller:
         """Return httpx's own client."""
-        return Caller(httpx.AsyncClient(**{"trust_env": False, **options}))
+        return Caller(self.httpx.AsyncClient(**{"trust_env": False, **options}))
 
     def transport(self, registry: Any, **options: Any) -> Any:
         """Return p2plb's transport."""
-        return p2plb.AsyncTransport(registry, **{"trust_env": False, **options})
+        return self.p2plb.AsyncTransport(registry, **{"trust_env": False, **options})
 
     def mock(self, handler: Callable[[httpx.Request], httpx.Response]) -> Any:
         """Return httpx's transport that answers from a function."""
-        return httpx.MockTransport(handler)
+        return self.httpx.MockTransport(handler)
 
     def pieces(self, parts: Iterable[bytes]) -> Any:
         """Return a body that can be read once, and piece by piece only."""
@@ -178,13 +186,13 @@ class Sync(World):
         time.sleep(seconds)  # noqa: ASYNC251  there is no loop to hold up
 
     def client(self, registry: Any, **options: Any) -> Caller:
-        return Caller(p2plb.Client(registry, **{"trust_env": False, **options}))
+        return Caller(self.p2plb.Client(registry, **{"trust_env": False, **options}))
 
     def plain(self, **options: Any) -> Caller:
-        return Caller(httpx.Client(**{"trust_env": False, **options}))
+        return Caller(self.httpx.Client(**{"trust_env": False, **options}))
 
     def transport(self, registry: Any, **options: Any) -> Any:
-        return p2plb.Transport(registry, **{"trust_env": False, **options})
+        return self.p2plb.Transport(registry, **{"trust_env": False, **options})
 
     def pieces(self, parts: Iterable[bytes]) -> Any:
         return (part for part in parts)
@@ -223,7 +231,8 @@ class Trio(World):
         await trio.sleep(seconds)
 
 
-WORLDS: tuple[World, ...] = (Sync(), Asyncio(), Trio())
+WORLDS: tuple[World, ...] = tuple(kind(family) for family in (HTTPX, HTTPX2) for kind in (Sync, Asyncio, Trio))
+"""Where cases run; those with httpx2 get the case in its names (see tests/families.py)."""
 
 
 def everywhere(case: Case) -> Callable[..., None]:
@@ -233,14 +242,19 @@ def everywhere(case: Case) -> Callable[..., None]:
 
 def on_loops(case: Case) -> Callable[..., None]:
     """Make a test of a case that is about event loops."""
-    return _test(case, WORLDS[1:])
+    return _test(case, [world for world in WORLDS if not isinstance(world, Sync)])
 
 
-def _test(case: Case, worlds: tuple[World, ...]) -> Callable[..., None]:
+def with_httpx(case: Case) -> Callable[..., None]:
+    """Make a test of a case about what there is for httpx only (respx)."""
+    return _test(case, [world for world in WORLDS if world.family is HTTPX])
+
+
+def _test(case: Case, worlds: Sequence[World]) -> Callable[..., None]:
     @functools.wraps(case)
     def test(world: World, **fixtures: Any) -> None:
-        world.run(case(world, **fixtures))
+        world.run(of_family(case, world.family)(world, **fixtures))
 
     assert next(iter(inspect.signature(case).parameters)) == "world"
-    marked: Callable[..., None] = pytest.mark.parametrize("world", worlds, ids=[w.name for w in worlds])(test)
+    marked: Callable[..., None] = pytest.mark.parametrize("world", worlds, ids=str)(test)
     return marked

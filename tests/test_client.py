@@ -22,6 +22,7 @@ from p2plb import AsyncClient, AsyncTransport, Client, LeastRequest, NoInstances
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.instance import Instance
 from tests.drivers import World, everywhere
+from tests.families import in_both_families
 from tests.scripted import ScriptedServer, serving
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -129,6 +130,7 @@ async def test_policies_by_service(world: World, server: ScriptedServer) -> None
     assert [one.headers["host"] for one in server.requests] == ["special", "orders"]
 
 
+@in_both_families
 def test_they_are_httpx_clients() -> None:
     """SDKs check with isinstance, and use everything that httpx has."""
     with Client("static://users=127.0.0.1:1", base_url="http://users/v1", headers={"x": "y"}) as client:
@@ -139,6 +141,7 @@ def test_they_are_httpx_clients() -> None:
     assert issubclass(AsyncTransport, httpx.AsyncBaseTransport)
 
 
+@in_both_families
 def test_the_private_names_that_we_use() -> None:
     """Httpx still asks `_transport_for_url`, and still keeps its transports where we look for them."""
     for kind in (httpx.Client, httpx.AsyncClient):

@@ -14,7 +14,9 @@ import pytest
 import p2plb
 from p2plb import errors
 from p2plb.balancing.call import Fault
-from p2plb.httpx.family import TABLE, NoInstances, replayable, understand
+from p2plb.httpx import family
+from p2plb.httpx.family import NoInstances, replayable, understand
+from tests.families import in_both_families
 
 REQUEST = httpx.Request("GET", "http://users/")
 
@@ -51,9 +53,10 @@ def test_errors(raised: Exception, becomes: type[Exception], fault: Fault) -> No
     assert (type(found[0]), found[1]) == (becomes, fault)
 
 
+@in_both_families
 def test_the_table_is_complete() -> None:
     """Whatever httpcore can raise from a connection is in the table, as httpx itself maps it."""
-    ours = {core: mapped for core, (mapped, _) in TABLE.items()}
+    ours = {core: mapped for core, (mapped, _) in family.TABLE.items()}
     not_of_a_connection = {"PoolTimeout", "ProxyError", "TimeoutException", "NetworkError", "ProtocolError"}
     httpcores = {
         one
@@ -157,9 +160,11 @@ def test_which_bodies_can_be_sent_twice(options: dict[str, Any], expected: bool)
     assert replayable(httpx.Request("POST", "http://users/", **options)) is expected
 
 
+@in_both_families
 def test_no_instances_is_both() -> None:
     """`NoInstances` is caught as p2plb's error and as httpx's `ConnectError`."""
-    error = NoInstances("nobody", request=REQUEST)
+    request = httpx.Request("GET", "http://users/")
+    error = NoInstances("nobody", request=request)
     assert isinstance(error, errors.NoInstances | errors.P2PError)
     assert isinstance(error, httpx.ConnectError)
-    assert (str(error), error.request, p2plb.NoInstances) == ("nobody", REQUEST, NoInstances)
+    assert (str(error), error.request, p2plb.NoInstances) == ("nobody", request, NoInstances)

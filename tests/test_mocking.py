@@ -9,24 +9,12 @@ import pytest
 import respx
 
 from p2plb import AsyncClient, Client, Policy
-from tests.drivers import World, everywhere, on_loops
+from tests.drivers import World, everywhere, on_loops, with_httpx
 
 USERS = "static://users=10.9.9.1:80,10.9.9.2:80"
 
 
-class Recorded(httpx.MockTransport):
-    """A transport that notes that it was closed."""
-
-    closed = 0
-
-    def close(self) -> None:
-        self.closed += 1
-
-    async def aclose(self) -> None:
-        self.closed += 1
-
-
-@everywhere
+@with_httpx
 async def test_respx_below_the_balancer(world: World) -> None:
     """By default respx stands in for the wire: it sees the instance's address and the Host of the service."""
     with respx.mock(assert_all_called=False) as mock:
@@ -39,7 +27,7 @@ async def test_respx_below_the_balancer(world: World) -> None:
     assert route.calls.last.request.headers["host"] == "users"
 
 
-@everywhere
+@with_httpx
 async def test_respx_below_sees_retries(world: World) -> None:
     """Faults that respx plays below the balancer are retried like real ones."""
     with respx.mock() as mock:
@@ -51,7 +39,7 @@ async def test_respx_below_sees_retries(world: World) -> None:
     assert (response.text, reasons) == ("two", ["ConnectError", "200"])
 
 
-@everywhere
+@with_httpx
 async def test_respx_above_the_balancer(world: World) -> None:
     """`respx.mock(using="httpx")` stands in for the whole client: it sees the logical URL, no instance is picked."""
     with respx.mock(using="httpx") as mock:
@@ -65,6 +53,16 @@ async def test_respx_above_the_balancer(world: World) -> None:
 @everywhere
 async def test_a_mock_transport_for_each_instance(world: World) -> None:
     """Each instance gets one transport, which sees the address and is closed with the client."""
+
+    class Recorded(httpx.MockTransport):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+        async def aclose(self) -> None:
+            self.closed += 1
+
     made: dict[str, Recorded] = {}
 
     def inner(instance: Any) -> Recorded:

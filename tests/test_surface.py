@@ -120,6 +120,14 @@ def test_import_loads_nothing() -> None:
     found = modules_after("import p2plb")
     assert {name for name in found if name.startswith("p2plb")} == {"p2plb", "p2plb.version"}
     assert not found & {"httpx", "httpcore", "anyio", "asyncio", "ssl", "cachetools", "trio"}
+    assert not found & {"httpx2", "grpc", "opentelemetry", "aiohttp"}
+
+
+def test_what_is_optional_is_loaded_by_those_who_use_it() -> None:
+    """A client loads neither the other family, nor what the extras bring."""
+    found = modules_after("import p2plb; p2plb.Client('static://users=127.0.0.1:1').close()")
+    assert "httpx" in found
+    assert not {name.partition(".")[0] for name in found} & {"httpx2", "httpcore2", "grpc", "opentelemetry", "aiohttp"}
 
 
 def test_the_data_plane_needs_no_httpx() -> None:
