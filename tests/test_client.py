@@ -40,12 +40,17 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
     """Return a proxy that the environment names for everything."""
     proxy = ScriptedServer()
     with serving(proxy):
-        for name in PROXIES:
-            monkeypatch.delenv(name, raising=False)
-            monkeypatch.delenv(name.lower(), raising=False)
+        no_proxies(monkeypatch)
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("ALL_PROXY", proxy.url)
         yield proxy
+
+
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the proxies that the environment of whoever runs the tests names."""
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @everywhere
@@ -142,13 +147,17 @@ def test_they_are_httpx_clients() -> None:
 
 
 @in_both_families
-def test_the_private_names_that_we_use() -> None:
-    """Httpx still asks `_transport_for_url`, and still keeps its transports where we look for them."""
-    for kind in (httpx.Client, httpx.AsyncClient):
+def test_the_private_names_that_we_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Httpx still keeps its transports where ours take their place."""
+    no_proxies(monkeypatch)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "plain.example")
+    for kind, made in ((httpx.Client, httpx.HTTPTransport), (httpx.AsyncClient, httpx.AsyncHTTPTransport)):
         client: Any = kind()
-        assert callable(client._transport_for_url)
-        assert client._transport is client._transport_for_url(httpx.URL("http://plain.example"))
-        assert isinstance(client._mounts, dict)
+        assert isinstance(client._transport, made)
+        assert client._transport_for_url(httpx.URL("http://plain.example")) is client._transport
+        (proxy,) = (one for one in client._mounts.values() if one is not None)
+        assert client._transport_for_url(httpx.URL("http://other.example")) is proxy
 
 
 @pytest.mark.parametrize(

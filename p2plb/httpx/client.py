@@ -1,10 +1,11 @@
 """The clients of the httpx family: httpx's own, with one switch in front of the transports that httpx made itself.
 
-httpx wires itself first (proxies of the environment, mounts, `transport=`). Where its choice for a URL is a transport
-that it made itself, the route decides between an instance and that transport; what a user or a mock put there wins.
+httpx wires itself first (proxies of the environment, mounts, `transport=`). Then each transport that it made itself
+gives its place to one that lets the route decide between an instance and what was there; what a user or a mock puts
+there wins. Standing where httpx looks, ours are also what others find who wrap a client's transports (OpenTelemetry).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
@@ -38,14 +39,11 @@ class Client(httpx.Client):
         ours, httpx_options = _split(options)
         self._peers = Transport(registry, **ours)
         super().__init__(**httpx_options, **self._peers.client_arguments())
-        proxies = _made_by_httpx(self._mounts.values(), httpx_options.get("mounts"))
-        self._switches: dict[int, httpx.BaseTransport] = {id(one): _Switch(self._peers, one) for one in proxies}
+        given = httpx_options.get("mounts") or {}
+        for pattern, proxy in _made_by_httpx(self._mounts, given).items():
+            self._mounts[pattern] = _Switch(self._peers, proxy)
         if httpx_options.get("transport") is None:
-            self._switches[id(self._transport)] = self._peers  # it sends to plain hosts as well
-
-    def _transport_for_url(self, url: httpx.URL) -> httpx.BaseTransport:
-        chosen = super()._transport_for_url(url)
-        return self._switches.get(id(chosen), chosen)
+            self._transport = self._peers  # it sends to plain hosts as well
 
     @property
     def registry(self) -> Registry:
@@ -82,16 +80,11 @@ class AsyncClient(httpx.AsyncClient):
         ours, httpx_options = _split(options)
         self._peers = AsyncTransport(registry, **ours)
         super().__init__(**httpx_options, **self._peers.client_arguments())
-        proxies = _made_by_httpx(self._mounts.values(), httpx_options.get("mounts"))
-        self._switches: dict[int, httpx.AsyncBaseTransport] = {
-            id(one): _AsyncSwitch(self._peers, one) for one in proxies
-        }
+        given = httpx_options.get("mounts") or {}
+        for pattern, proxy in _made_by_httpx(self._mounts, given).items():
+            self._mounts[pattern] = _AsyncSwitch(self._peers, proxy)
         if httpx_options.get("transport") is None:
-            self._switches[id(self._transport)] = self._peers  # it sends to plain hosts as well
-
-    def _transport_for_url(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
-        chosen = super()._transport_for_url(url)
-        return self._switches.get(id(chosen), chosen)
+            self._transport = self._peers  # it sends to plain hosts as well
 
     @property
     def registry(self) -> Registry:
@@ -132,6 +125,9 @@ class _Switch(httpx.BaseTransport):
         exchange = self._peers.exchange(request)
         return self._plain.handle_request(request) if exchange is None else self._peers.drive(exchange)
 
+    def close(self) -> None:
+        self._plain.close()
+
 
 class _AsyncSwitch(httpx.AsyncBaseTransport):
     """Instances for what is routed, a proxy of httpx's own for the rest."""
@@ -146,6 +142,9 @@ class _AsyncSwitch(httpx.AsyncBaseTransport):
             return await self._plain.handle_async_request(request)
         return await self._peers.drive(exchange)
 
+    async def aclose(self) -> None:
+        await self._plain.aclose()
+
 
 def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments of the transport and those of httpx's client."""
@@ -153,7 +152,7 @@ def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {n: options[n] for n in options if n in mine}, {n: options[n] for n in options if n not in mine}
 
 
-def _made_by_httpx(mounts: Iterable[Any], given: Mapping[str, Any] | None) -> list[Any]:
-    """Return the transports that httpx made for proxies."""
-    users = {id(one) for one in (given or {}).values()}
-    return [one for one in mounts if one is not None and id(one) not in users]
+def _made_by_httpx(mounts: Mapping[Any, Any], given: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return the mounted transports that httpx made for proxies."""
+    users = {id(one) for one in given.values()}
+    return {pattern: one for pattern, one in mounts.items() if one is not None and id(one) not in users}

@@ -1,11 +1,12 @@
 # Written by `python -m tests.generate` from p2plb/httpx/client.py: change that file, not this one.
 """The clients of the httpx2 family: httpx2's own, with one switch in front of the transports that httpx2 made itself.
 
-httpx2 wires itself first (proxies of the environment, mounts, `transport=`). Where its choice for a URL is a transport
-that it made itself, the route decides between an instance and that transport; what a user or a mock put there wins.
+httpx2 wires itself first (proxies of the environment, mounts, `transport=`). Then each transport that it made itself
+gives its place to one that lets the route decide between an instance and what was there; what a user or a mock puts
+there wins. Standing where httpx2 looks, ours are also what others find who wrap a client's transports (OpenTelemetry).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
@@ -39,14 +40,11 @@ class Client(httpx2.Client):
         ours, httpx_options = _split(options)
         self._peers = Transport(registry, **ours)
         super().__init__(**httpx_options, **self._peers.client_arguments())
-        proxies = _made_by_httpx(self._mounts.values(), httpx_options.get("mounts"))
-        self._switches: dict[int, httpx2.BaseTransport] = {id(one): _Switch(self._peers, one) for one in proxies}
+        given = httpx_options.get("mounts") or {}
+        for pattern, proxy in _made_by_httpx(self._mounts, given).items():
+            self._mounts[pattern] = _Switch(self._peers, proxy)
         if httpx_options.get("transport") is None:
-            self._switches[id(self._transport)] = self._peers  # it sends to plain hosts as well
-
-    def _transport_for_url(self, url: httpx2.URL) -> httpx2.BaseTransport:
-        chosen = super()._transport_for_url(url)
-        return self._switches.get(id(chosen), chosen)
+            self._transport = self._peers  # it sends to plain hosts as well
 
     @property
     def registry(self) -> Registry:
@@ -83,16 +81,11 @@ class AsyncClient(httpx2.AsyncClient):
         ours, httpx_options = _split(options)
         self._peers = AsyncTransport(registry, **ours)
         super().__init__(**httpx_options, **self._peers.client_arguments())
-        proxies = _made_by_httpx(self._mounts.values(), httpx_options.get("mounts"))
-        self._switches: dict[int, httpx2.AsyncBaseTransport] = {
-            id(one): _AsyncSwitch(self._peers, one) for one in proxies
-        }
+        given = httpx_options.get("mounts") or {}
+        for pattern, proxy in _made_by_httpx(self._mounts, given).items():
+            self._mounts[pattern] = _AsyncSwitch(self._peers, proxy)
         if httpx_options.get("transport") is None:
-            self._switches[id(self._transport)] = self._peers  # it sends to plain hosts as well
-
-    def _transport_for_url(self, url: httpx2.URL) -> httpx2.AsyncBaseTransport:
-        chosen = super()._transport_for_url(url)
-        return self._switches.get(id(chosen), chosen)
+            self._transport = self._peers  # it sends to plain hosts as well
 
     @property
     def registry(self) -> Registry:
@@ -133,6 +126,9 @@ class _Switch(httpx2.BaseTransport):
         exchange = self._peers.exchange(request)
         return self._plain.handle_request(request) if exchange is None else self._peers.drive(exchange)
 
+    def close(self) -> None:
+        self._plain.close()
+
 
 class _AsyncSwitch(httpx2.AsyncBaseTransport):
     """Instances for what is routed, a proxy of httpx2's own for the rest."""
@@ -147,6 +143,9 @@ class _AsyncSwitch(httpx2.AsyncBaseTransport):
             return await self._plain.handle_async_request(request)
         return await self._peers.drive(exchange)
 
+    async def aclose(self) -> None:
+        await self._plain.aclose()
+
 
 def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments of the transport and those of httpx2's client."""
@@ -154,7 +153,7 @@ def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {n: options[n] for n in options if n in mine}, {n: options[n] for n in options if n not in mine}
 
 
-def _made_by_httpx(mounts: Iterable[Any], given: Mapping[str, Any] | None) -> list[Any]:
-    """Return the transports that httpx2 made for proxies."""
-    users = {id(one) for one in (given or {}).values()}
-    return [one for one in mounts if one is not None and id(one) not in users]
+def _made_by_httpx(mounts: Mapping[Any, Any], given: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return the mounted transports that httpx2 made for proxies."""
+    users = {id(one) for one in given.values()}
+    return {pattern: one for pattern, one in mounts.items() if one is not None and id(one) not in users}
