@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from p2plb.discovery.notifier import MAX_RESTING, Notifier
+from p2plb.discovery.notifier import MAX_LINGERING, MAX_RESTING, Notifier
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.errors import DiscoveryError
 from tests.contract_registry import PATIENCE, Heard, instance, until
+from tests.fakes import Clock
 
 
 @pytest.fixture
@@ -63,8 +64,41 @@ def test_only_the_first_watch_of_a_service_is_news(notifier: Notifier) -> None:
     assert calls == ["first", "third"]
 
 
-def test_a_failed_first_watch_leaves_nothing(notifier: Notifier) -> None:
-    """If the watch can't begin, the listener is not kept."""
+def test_a_service_lingers() -> None:
+    """Who comes soon after the last listener has left finds the service still watched; later it is news again."""
+    clock = Clock()
+    notifier = Notifier("test", linger=60.0, clock=clock)
+    calls: list[str] = []
+    notifier.subscribe("users", Heard(), lambda: calls.append("first")).close()
+    clock.now += 59.0
+    assert notifier.services == {"users"}
+    notifier.subscribe("users", Heard(), lambda: calls.append("soon")).close()
+    clock.now += 59.0
+    assert notifier.services == {"users"}, "counted from the last listener"
+    clock.now += 1.0
+    assert notifier.services == frozenset()
+    notifier.subscribe("users", Heard(), lambda: calls.append("later")).close()
+    assert calls == ["first", "later"]
+    notifier.close()
+    notifier.after_fork()
+    assert notifier.services == frozenset(), "a child has no watch yet"
+
+
+def test_lingering_services_are_bounded() -> None:
+    """F80: of ever new names only the last 64 linger."""
+    notifier = Notifier("test", linger=60.0, clock=Clock())
+    for number in range(MAX_LINGERING + 3):
+        notifier.subscribe(f"s{number}", Heard()).close()
+    assert len(notifier.services) == MAX_LINGERING
+    assert f"s{MAX_LINGERING + 2}" in notifier.services
+    notifier.close()
+
+
+@pytest.mark.parametrize("linger", [0.0, 60.0])
+def test_a_failed_first_watch_leaves_nothing(linger: float) -> None:
+    """If the watch can't begin, the listener is not kept, and the next one begins it."""
+    notifier = Notifier("test", linger=linger)
+    calls: list[str] = []
 
     def fail() -> None:
         raise DiscoveryError("no thread")
@@ -72,6 +106,9 @@ def test_a_failed_first_watch_leaves_nothing(notifier: Notifier) -> None:
     with pytest.raises(DiscoveryError):
         notifier.subscribe("users", Heard(), fail)
     assert notifier.services == frozenset()
+    notifier.subscribe("users", Heard(), lambda: calls.append("next"))
+    assert calls == ["next"]
+    notifier.close()
 
 
 def test_populated(notifier: Notifier) -> None:

@@ -24,6 +24,7 @@ from tests.contract_registry import Heard, RegistryContract, instance, until
 
 ROOT = records.services_root()
 QUICK = Timing(
+    linger=0.02,
     read=2.0,
     open=0.5,
     idle=(0.2, 0.3),
@@ -394,7 +395,7 @@ def test_without_watches_the_owner_is_asked() -> None:
         registry.close()
         asked.set()
 
-    timing = Timing(idle=(0.02, 0.03), gap=0.001, rest=0.02)
+    timing = Timing(idle=(0.02, 0.03), gap=0.001, linger=0.02, rest=0.02)
     registry = EtcdRegistry(etcd.driver(), timing=timing, rest=rest)
     watch = registry.watch("users", heard := Heard())
     heard.waits_for()

@@ -189,6 +189,7 @@ def test_an_unwatched_etcd_registry_closes_itself(table: Table, clock: Clock, mo
     hold = table.hold("etcd://127.0.0.1:1")
     watcher = hold.registry._watcher  # type: ignore[attr-defined]  # the test shortens its timers
     watcher._timing = watcher._timing.__class__(rest=0.01)
+    hold.registry._notifier._linger = 0.0  # type: ignore[attr-defined]  # the same
     hold.registry.watch("users", Heard()).close()
     hold.close()
     clock.now += 61

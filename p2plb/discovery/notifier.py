@@ -6,6 +6,7 @@ is told only the newest. It knows nothing of where snapshots come from.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +20,7 @@ from p2plb.errors import DiscoveryError
 logger = logging.getLogger("p2plb.discovery")
 
 MAX_RESTING: Final = 1024
+MAX_LINGERING: Final = 64
 _JOIN: Final = 0.2
 
 
@@ -43,10 +45,16 @@ class Subscription:
 
 
 class Notifier:
-    """Keeps snapshots and tells them; every method may be called from any thread and returns at once."""
+    """Keeps snapshots and tells them; every method may be called from any thread and returns at once.
 
-    def __init__(self, name: str) -> None:
+    A service is wanted for `linger` seconds more after its last listener has left: there is often a next one, and a
+    client for each call must not cost a list and a watch each time.
+    """
+
+    def __init__(self, name: str, *, linger: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
+        self._linger = linger
+        self._clock = clock
         self._closed = False
         self._resting: LRUCache[str, Snapshot] = LRUCache(MAX_RESTING)  # of services that nobody watches any more
         self._watched: dict[str, Snapshot] = {}
@@ -55,14 +63,17 @@ class Notifier:
     def _reset(self) -> None:
         self._changed = threading.Condition()
         self._subscriptions: dict[str, set[Subscription]] = {}
+        self._lingering: dict[str, float] = {}  # until when services without a listener are still wanted
         self._due: dict[Subscription, Snapshot] = {}
         self._thread: threading.Thread | None = None
 
     @property
     def services(self) -> frozenset[str]:
-        """The services that somebody watches."""
+        """The services that somebody watches, or has watched a moment ago."""
         with self._changed:
-            return frozenset(self._subscriptions)
+            now = self._clock()
+            lingering = {service for service, until in self._lingering.copy().items() if until > now}
+            return frozenset(lingering.union(self._subscriptions))
 
     def populated(self) -> frozenset[str]:
         """Return the services whose last snapshot has instances."""
@@ -76,11 +87,11 @@ class Notifier:
             return self._last(service)
 
     def subscribe(self, service: str, listener: Listener, on_first: Callable[[], None] = lambda: None) -> Subscription:
-        """Tell `listener` the last good snapshot, if any, and all newer ones; `on_first` if nobody else watches."""
+        """Tell `listener` the last good snapshot, if any, and all newer ones; `on_first` if it was not wanted."""
         subscription = Subscription(self, service, listener)
         with self._changed:
             self._start()
-            first = service not in self._subscriptions
+            first = service not in self.services
             self._subscriptions.setdefault(service, set()).add(subscription)
             if (last := self._last(service)) is not None:
                 self._resting.pop(service, None)
@@ -99,6 +110,7 @@ class Notifier:
             others.discard(subscription)
             if not others:
                 self._subscriptions.pop(service, None)
+                self._let_linger(service)
                 self._rest(service)
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -127,6 +139,12 @@ class Notifier:
     def _last(self, service: str) -> Snapshot | None:
         return self._watched.get(service) or self._resting.get(service)
 
+    def _let_linger(self, service: str) -> None:
+        self._lingering.pop(service, None)
+        self._lingering[service] = self._clock() + self._linger
+        if len(self._lingering) > MAX_LINGERING:
+            del self._lingering[next(iter(self._lingering))]
+
     def _rest(self, service: str) -> None:
         if (last := self._watched.pop(service, None)) is not None:
             self._resting[service] = last
@@ -136,6 +154,8 @@ class Notifier:
             on_first()
         except DiscoveryError:
             subscription.close()
+            with self._changed:
+                self._lingering.pop(subscription.service, None)
             raise
 
     def _tell(self, subscription: Subscription, snapshot: Snapshot) -> None:

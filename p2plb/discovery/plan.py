@@ -24,6 +24,7 @@ class Timing:
     last_retry: float = 30.0  # the longest wait at all
     denied: float = 60.0  # only an operator heals a refusal
     names: float = 60.0  # the names of services are looked up at most so often
+    linger: float = 60.0  # a service is watched for so long after its last listener has left
     rest: float = 60.0  # without wanted services, the owner is asked so often whether to go on
     loss: MassLoss = field(default_factory=MassLoss)
 

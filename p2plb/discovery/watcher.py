@@ -32,7 +32,7 @@ class Watcher:
     """Watches the services that `wanted()` names; `nudge` tells it that they have become more.
 
     `publish` gets each new snapshot on the watch thread and must not block; `last` returns the last one of a service.
-    `rest` is called there while nothing has been wanted for a while; it may close the watcher.
+    `rest` is called there, at once and now and then, while nothing is wanted; it may close the watcher.
     """
 
     def __init__(
@@ -148,8 +148,8 @@ class Watcher:
 
     def _park(self) -> None:
         self._leave(frozenset())
-        if not self._nudged.wait(self._timing.rest):
-            self._rest()
+        self._rest()
+        self._nudged.wait(self._timing.rest)
 
     def _list(self, services: frozenset[str]) -> None:
         prefixes = [records.service_prefix(self._root, service) for service in sorted(services)]

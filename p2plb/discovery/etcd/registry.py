@@ -26,8 +26,8 @@ from p2plb.instance import Instance, check_name
 class EtcdRegistry(Registry):
     """Instances recorded in etcd below `prefix`, reached through `driver`, which `close` closes.
 
-    `note` is appended to the address in texts. `rest` is called on the watch thread about once a minute while no
-    service is watched; it may close the registry.
+    `note` is appended to the address in texts. `rest` is called on the watch thread, at once and then about once a
+    minute, while no service is wanted; it may close the registry.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class EtcdRegistry(Registry):
         self._lock = threading.Lock()
         self._closed = False
         self._leases: LeaseKeeper | None = None
-        self._notifier = Notifier(self.url)
+        self._notifier = Notifier(self.url, linger=self._timing.linger, clock=clock)
         self._watcher = Watcher(
             driver,
             self._root,
