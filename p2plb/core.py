@@ -4,7 +4,7 @@ It knows nothing of httpx: a request is anything with `method`, `url`, `headers`
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,14 @@ from p2plb.balancing.attempts import Step, attempts
 from p2plb.balancing.balancer import Balancer
 from p2plb.balancing.call import Call, Outcome
 from p2plb.balancing.policy import Policy
-from p2plb.balancing.retry import may_repeat, parse_retry_after
 from p2plb.balancing.slots import Slots
 from p2plb.balancing.view import Strategy
 from p2plb.discovery.registry import Registry
 from p2plb.instance import check_name, check_number
 from p2plb.observe.events import AttemptEnded, CallEnded, Observer, emit
 from p2plb.options import options, record
+from p2plb.repeatable import may_repeat
+from p2plb.retry_after import parse_retry_after
 from p2plb.routing import Route, make_route
 from p2plb.services import Services
 from p2plb.wire.lane import Wire
@@ -64,7 +65,10 @@ class Exchange:
 
 
 class Core:
-    """The frozen configuration of a transport and the services that it calls."""
+    """The frozen configuration of a transport and the services that it calls.
+
+    Transports with the same `reach` come to an instance the same way, so what one has learned of it helps the other.
+    """
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class Core:
         start_timeout: float,
         max_connections: int | None,
         on_gone: Callable[[], object],
+        reach: Hashable = (),
     ) -> None:
         if policy is not None and strategy is not None:
             raise TypeError("strategy= is the short form of policy=Policy(strategy=…): give one of the two")
@@ -99,7 +104,13 @@ class Core:
         self._max_connections = max_connections
         self.slots = None if max_connections is None else Slots(max_connections)
         self.services = Services(
-            registry, policy, policies, start_timeout=start_timeout, observers=self.observers, on_gone=on_gone
+            registry,
+            policy,
+            policies,
+            start_timeout=start_timeout,
+            observers=self.observers,
+            on_gone=on_gone,
+            reach=reach,
         )
 
     def exchange(self, request: Any, *, replayable: bool) -> Exchange | None:
@@ -118,7 +129,7 @@ class Core:
             key=asked.key,
             started=now,
             timeout=policy.timeout if asked.timeout is None else asked.timeout,
-            repeatable=may_repeat(request, policy.retry) if asked.repeatable is None else asked.repeatable,
+            repeatable=_may_repeat(request, policy) if asked.repeatable is None else asked.repeatable,
             replayable=replayable,
             observers=self.observers,
             slots=self.slots,
@@ -156,3 +167,7 @@ class Core:
         """In a forked child: begin anew."""
         self.slots = None if self._max_connections is None else Slots(self._max_connections)
         self.services.after_fork()
+
+
+def _may_repeat(request: Any, policy: Policy) -> bool:
+    return may_repeat(request, () if policy.retry is None else policy.retry.repeatable)

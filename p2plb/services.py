@@ -8,8 +8,9 @@ import dataclasses
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
+from p2plb import memory
 from p2plb.balancing.balancer import Balancer
 from p2plb.balancing.policy import Policy
 from p2plb.discovery import shared
@@ -65,6 +66,7 @@ class Services:
         start_timeout: float,
         observers: Iterable[Observer] = (),
         on_gone: Callable[[], object] = lambda: None,
+        reach: Hashable = (),
         idle: float = IDLE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,6 +77,7 @@ class Services:
         self._start_timeout = start_timeout
         self._observers = observers
         self._on_gone = on_gone
+        self._reach = reach
         self._idle = idle
         self._hold = self._take_hold()  # a wrong URL is an error here, at construction
         self._closed = False
@@ -169,6 +172,7 @@ class Services:
             only=policy.only,
             start_timeout=start_timeout,
             observers=self._observers,
+            known=memory.recall(self.registry, (key, policy.tls_name, policy.connect_timeout, self._reach)),
         )
 
     def _sweep(self, now: float) -> None:

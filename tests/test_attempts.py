@@ -251,7 +251,7 @@ def test_events() -> None:
 def cancelled(latency: float | None, after: float) -> Driver:
     """Cancel a call `after` seconds into its sending."""
     driver = Driver(balancer_of("a"), ALL_OK)
-    node_of(driver.balancer, "a").latency = latency
+    node_of(driver.balancer, "a").health.latency = latency
     call = driver.call(slots=Slots(1))
     steps = attempts(driver.balancer, call, Retry(), driver.clock)
     assert isinstance(next(steps), Send)

@@ -14,6 +14,7 @@ import pytest
 
 from p2plb.balancing.balancer import ASKS, Balancer
 from p2plb.balancing.call import Call
+from p2plb.balancing.health import Health
 from p2plb.balancing.node import Node
 from p2plb.balancing.strategies.least_request import LeastRequest
 from p2plb.balancing.view import Picker, Strategy, View
@@ -36,7 +37,7 @@ def test_nodes_survive_updates() -> None:
     """F80: a node that stays is the same object with its statistics, and sees its new record."""
     balancer = balancer_of("a", "b")
     kept, left = node_of(balancer, "a"), node_of(balancer, "b")
-    kept.sample(0.5, 0.0)
+    kept.health.sample(0.5, 0.0)
     claim = kept.claim()
     gone = balancer.update(snapshot(instance("a", weight=5.0), "c", revision=2))
     assert gone == (left,)
@@ -44,6 +45,20 @@ def test_nodes_survive_updates() -> None:
     assert (kept.latency, kept.in_flight, kept.weight) == (0.5, 1, 5.0)
     assert (kept.retired, left.retired) == (False, True)
     claim.release()
+
+
+def test_the_next_balancer_knows_what_the_last_has_learned() -> None:
+    """Latency and ejections outlive a balancer; what is known of instances that have left is forgotten."""
+    known: dict[tuple[str, str], Health] = {}
+    first = balancer_of("a", "b", known=known)
+    node_of(first, "b").health.sample(0.5, 0.0)
+    first.ejections.refused(node_of(first, "a"), 0.0, "refused")
+    second = balancer_of("a", "b", known=known)
+    assert node_of(second, "b").latency == 0.5
+    assert pick(second) == "b"
+    second.update(snapshot("b", revision=2))
+    assert [key[0] for key in known] == ["b"]
+    assert node_of(balancer_of("a", "b", known=known), "a").health.ejection is None
 
 
 def test_another_address_is_another_node() -> None:

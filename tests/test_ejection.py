@@ -2,8 +2,10 @@
 
 import pytest
 
-from p2plb.balancing.ejection import Ejection, Ejections
-from tests.fakes import nodes
+from p2plb.balancing.ejection import Ejections
+from p2plb.balancing.health import Ejection, Health
+from p2plb.balancing.node import Node
+from tests.fakes import instance, nodes
 
 
 def test_grows_with_each_refusal_in_a_row() -> None:
@@ -49,7 +51,7 @@ def test_rest(asked: float, rests: float) -> None:
     if rests:
         assert ejections.avoid(10.0 + rests - 0.001) == {node}
     assert ejections.avoid(10.0 + rests) == frozenset()
-    assert node.refusals == 0
+    assert node.health.refusals == 0
 
 
 def test_each_on_its_own() -> None:
@@ -84,3 +86,29 @@ def test_reasons_in_force() -> None:
     ejections.rest(a, 1.0, 0.0, "busy")
     ejections.refused(b, 0.5, "ConnectError")
     assert ejections.reasons(1.2) == {b: Ejection(1.5, "ConnectError")}
+
+
+def test_refused_to_several_clients() -> None:
+    """F01: clients that share what they know and are refused at once have seen one refusal; an answer ends the row."""
+    health = Health()
+    first, second = (Node(instance("a"), health) for _ in range(2))
+    ours, theirs = Ejections(), Ejections()
+    ours.refused(first, 0.0, "refused")
+    theirs.refused(second, 0.5, "refused")
+    assert theirs.reasons(0.5) == {second: Ejection(1.0, "refused")}
+    theirs.answered(second, 0.6)
+    assert ours.avoid(1.0) == frozenset()
+    ours.refused(first, 1.0, "refused")
+    assert ours.reasons(1.0)[first].until == 2.0, "the first of a new row"
+
+
+def test_recalled() -> None:
+    """A node that is new to a client and has just refused another is passed over for the rest of its time."""
+    known, other, old = nodes("known", "other", "old")
+    before = Ejections()
+    before.refused(known, 5.0, "refused")
+    before.refused(old, 3.0, "refused")
+    again = Ejections()
+    again.recall([Node(node.instance, node.health) for node in (known, other, old)])
+    assert [node.id for node in again.avoid(5.5)] == ["known"]
+    assert again.avoid(6.0) == frozenset()

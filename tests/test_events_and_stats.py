@@ -59,7 +59,7 @@ def test_statistics() -> None:
     balancer = balancer_of("a", "b", instance("c", state="draining"))
     a, b = node_of(balancer, "a"), node_of(balancer, "b")
     claim = a.claim()
-    a.sample(0.25, 0.0)
+    a.health.sample(0.25, 0.0)
     balancer.ejections.refused(b, 10.0, "ConnectError")
     found = service_stats(balancer, 10.25)
     assert found == ServiceStats(

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from p2plb.balancing.node import DECAY, Node
+from p2plb.balancing.health import DECAY
+from p2plb.balancing.node import Node
 from tests.fakes import instance, nodes
 
 
@@ -48,8 +49,8 @@ def test_latency_follows() -> None:
     """F08: the mean moves towards what is seen, the faster the longer ago the last sample was."""
     quick, slow = nodes("quick", "slow")
     for node, pause in ((quick, 0.1), (slow, DECAY)):
-        node.sample(1.0, 0.0)
-        node.sample(2.0, pause)
+        node.health.sample(1.0, 0.0)
+        node.health.sample(2.0, pause)
     assert quick.latency == pytest.approx(1.05)
     assert slow.latency == pytest.approx(1.632, abs=0.001)
 
@@ -57,9 +58,9 @@ def test_latency_follows() -> None:
 def test_latency_and_a_clock_that_stands() -> None:
     """F51: samples at the same moment, or out of order between threads, still count a little."""
     (node,) = nodes("a")
-    node.sample(1.0, 10.0)
-    node.sample(2.0, 10.0)
-    node.sample(2.0, 9.0)
+    node.health.sample(1.0, 10.0)
+    node.health.sample(2.0, 10.0)
+    node.health.sample(2.0, 9.0)
     assert node.latency == pytest.approx(2.0 - 0.95**2)
 
 
@@ -67,6 +68,6 @@ def test_latency_and_a_clock_that_stands() -> None:
 def test_at_least(seconds: float, news: bool) -> None:
     """F63: what was given up after `seconds` is news only if that is above the mean."""
     (node,) = nodes("a")
-    node.sample(1.0, 0.0)
-    node.sample_at_least(seconds, 1.0)
+    node.health.sample(1.0, 0.0)
+    node.health.sample_at_least(seconds, 1.0)
     assert (node.latency != 1.0) is news

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2plb.balancing.call import Call, Fault, Outcome
-from p2plb.balancing.retry import LONGEST_HEADER, Retry, may_repeat, parse_retry_after
+from p2plb.balancing.retry import Retry
+from p2plb.repeatable import may_repeat
+from p2plb.retry_after import LONGEST_HEADER, parse_retry_after
 from tests.fakes import OK, REFUSED, RESET, UNAVAILABLE, Driver, Scripted, balancer_of, node_of
 
 WALL = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
@@ -285,10 +287,10 @@ POST = httpx.Request("POST", "http://users/search")
 )
 def test_what_may_be_repeated(request_: httpx.Request, retry: Retry | None, repeatable: bool) -> None:
     """F70: what is given comes beside RFC 9110's methods and `Idempotency-Key`, never in their place."""
-    assert may_repeat(request_, retry) is repeatable
+    assert may_repeat(request_, () if retry is None else retry.repeatable) is repeatable
 
 
 def test_a_predicate_that_fails() -> None:
     """A predicate's error is a bug in the program and goes through as it is."""
     with pytest.raises(ZeroDivisionError):
-        may_repeat(POST, Retry(repeatable=lambda _request: bool(1 / 0)))
+        may_repeat(POST, lambda _request: bool(1 / 0))

@@ -128,13 +128,13 @@ def _learn(balancer: Balancer, node: Node, call: Call, now: float) -> None:
         balancer.ejections.refused(node, now, outcome.reason)
     if outcome.status is None:
         return
-    if node.refusals:
+    if node.health.refusals:
         balancer.ejections.answered(node, now)
     if outcome.retry_after is not None:
         balancer.ejections.rest(node, outcome.retry_after, now, f"answered {outcome.status} with Retry-After")
     elif outcome.status < SERVER_ERROR and outcome.status not in TURNED_AWAY:
         # An error that comes fast must not look like a fast instance.
-        node.sample(now - call.sent_at, now)
+        node.health.sample(now - call.sent_at, now)
 
 
 def _pause(balancer: Balancer, call: Call, retry: Retry | None, now: float) -> float | None:

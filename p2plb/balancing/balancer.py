@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from p2plb.balancing.call import Call
 from p2plb.balancing.ejection import Ejections
 from p2plb.balancing.gate import Gate
+from p2plb.balancing.health import Health
 from p2plb.balancing.node import Node
 from p2plb.balancing.view import Picker, Strategy, View, select
 from p2plb.discovery.snapshot import Snapshot
@@ -26,7 +27,10 @@ ASKS = 3
 
 
 class Balancer:
-    """The nodes of one service and the view in force. `update` runs on one thread at a time, all else on any."""
+    """The nodes of one service and the view in force. `update` runs on one thread at a time, all else on any.
+
+    `known` is the health of instances by id and URL, shared with others who reach them the same way.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Balancer:
         start_timeout: float = 3.0,
         observers: Iterable[Observer] = (),
         rng: random.Random | None = None,
+        known: dict[tuple[str, str], Health] | None = None,
     ) -> None:
         self.service = service
         self.view: View | None = None
@@ -50,6 +55,7 @@ class Balancer:
         self._start_timeout = start_timeout
         self._observers = observers
         self._nodes: dict[tuple[str, str], Node] = {}
+        self._known = {} if known is None else known
         self._update_lock = threading.Lock()
         self._patience_ends: float | None = None
         self._abandoned = False
@@ -63,12 +69,14 @@ class Balancer:
             before = self._nodes
             nodes = {(i.id, i.url): self._node(i) for i in usable}
             members = tuple(nodes.values())
+            self.ejections.recall(node for key, node in nodes.items() if key not in before)
             pick = self._picker(members)
             self._nodes = nodes
             self.view = View(snapshot, members, frozenset(members), pick, left_out)
             gone = tuple(node for key, node in before.items() if key not in nodes)
             for node in gone:  # after the view is published: who claims now and finds it retired picks again
                 node.retired = True
+            self._forget(snapshot)
         self.gate.open()
         if self._observers:
             self._tell(snapshot, before.values(), members)
@@ -77,9 +85,13 @@ class Balancer:
     def _node(self, instance: Instance) -> Node:
         node = self._nodes.get((instance.id, instance.url))
         if node is None:
-            return Node(instance)
+            return Node(instance, self._known.setdefault((instance.id, instance.url), Health()))
         node.instance = instance
         return node
+
+    def _forget(self, snapshot: Snapshot) -> None:
+        for key in set(self._known).difference((one.id, one.url) for one in snapshot.instances):
+            self._known.pop(key, None)
 
     def _picker(self, nodes: tuple[Node, ...]) -> Picker:
         if nodes:

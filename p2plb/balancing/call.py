@@ -190,7 +190,7 @@ class Call:
         """
         cut_off = None
         if self._claim is not None and self._node is not None and self.outcome is None:
-            self._node.sample_at_least(now - self.sent_at, now)
+            self._node.health.sample_at_least(now - self.sent_at, now)
             cut_off = Attempt(self._node.instance, "cancelled", now - self.sent_at, reused=False)
             self.history.append(cut_off)
         self.release()

@@ -5,22 +5,15 @@ reason beside these.
 """
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Final
 
+from p2plb.balancing.health import Ejection
 from p2plb.balancing.node import Node
 
 FIRST: Final = 1.0
 LONGEST: Final = 30.0
 """A refused connection ejects for 1 s · 2^(n-1), at most 30 s: elastic-transport's and Ribbon's growth."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ejection:
-    """One node passed over until a moment of the monotonic clock, with the reason."""
-
-    until: float
-    reason: str
 
 
 class Ejections:
@@ -44,19 +37,31 @@ class Ejections:
         """Eject a node that refused a connection, each time in a row for longer."""
         if node in self._avoid:
             return  # many calls can be refused at once: that is one refusal
-        seconds = min(LONGEST, FIRST * 2.0 ** min(node.refusals, 10))
-        node.refusals += 1
-        self._change(now, node, Ejection(now + seconds, reason))
+        health = node.health
+        if health.ejection is None or health.ejection.until <= now:  # or another client was refused just before
+            seconds = min(LONGEST, FIRST * 2.0 ** min(health.refusals, 10))
+            health.refusals += 1
+            health.ejection = Ejection(now + seconds, reason)
+        self._change(now, node, health.ejection)
 
     def rest(self, node: Node, seconds: float, now: float, reason: str) -> None:
         """Eject a node that asked for a rest (`Retry-After`), at most `LONGEST`."""
-        self._change(now, node, Ejection(now + min(seconds, LONGEST), reason))
+        node.health.ejection = Ejection(now + min(seconds, LONGEST), reason)
+        self._change(now, node, node.health.ejection)
 
     def answered(self, node: Node, now: float) -> None:
         """Take a node back that has accepted a connection."""
-        node.refusals = 0
+        node.health.refusals, node.health.ejection = 0, None
         if node in self._avoid:
             self._change(now, node, None)
+
+    def recall(self, nodes: Iterable[Node]) -> None:
+        """Pass over nodes that are new here and were ejected before; `avoid` drops what has run out."""
+        known = {node: node.health.ejection for node in nodes if node.health.ejection is not None}
+        if known:
+            with self._lock:
+                self._ejected = {**self._ejected, **known}
+                self._avoid, self._next = frozenset(self._ejected), 0.0
 
     def reasons(self, now: float) -> dict[Node, Ejection]:
         """Return the ejections in force, for statistics and texts."""

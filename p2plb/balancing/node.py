@@ -4,31 +4,24 @@ A node stays the same object while (service, id, url) does, whatever happens to 
 threads; only balancing/ writes to it. It knows nothing of connections.
 """
 
-import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
+from p2plb.balancing.health import Health
 from p2plb.instance import Instance
-
-DECAY: Final = 10.0
-"""Seconds after which a latency sample weighs 1/e: Finagle's and Linkerd's default for their moving averages."""
 
 
 class Node:
     """One instance as this client sees it; read-only for strategies."""
 
-    __slots__ = ("__weakref__", "_claims", "_sampled", "instance", "latency", "refusals", "retired")
+    __slots__ = ("__weakref__", "_claims", "health", "instance", "retired")
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, health: Health | None = None) -> None:
         self.instance = instance
-        self.latency: float | None = None
-        """Mean seconds to the head of an answer, exponentially weighted in time; None before the first."""
+        self.health = Health() if health is None else health
         self.retired = False
         """True once no view in force holds the node."""
-        self.refusals = 0
-        """How many ejections in a row ended in another refused connection."""
         self._claims: set[object] = set()
-        self._sampled = 0.0
 
     @property
     def id(self) -> str:
@@ -51,6 +44,11 @@ class Node:
         return self.instance.metadata
 
     @property
+    def latency(self) -> float | None:
+        """Mean seconds to the head of an answer, exponentially weighted in time; None before the first."""
+        return self.health.latency
+
+    @property
     def in_flight(self) -> int:
         """How many calls of this client are in flight on the node, bodies included."""
         return len(self._claims)
@@ -58,21 +56,6 @@ class Node:
     def claim(self) -> "Claim":
         """Count one call more in flight until the claim is released."""
         return Claim(self._claims)
-
-    def sample(self, seconds: float, now: float) -> None:
-        """Take in how long the head of an answer took."""
-        if self.latency is None:
-            self.latency = seconds
-        else:
-            weight = math.exp(-max(0.0, now - self._sampled) / DECAY)
-            # An answer straight after the last one still counts a little, or a busy node's mean would never move.
-            self.latency += (seconds - self.latency) * max(1.0 - weight, 0.05)
-        self._sampled = now
-
-    def sample_at_least(self, seconds: float, now: float) -> None:
-        """Take in that an answer had not come after `seconds`: news only if that is above the mean."""
-        if self.latency is None or seconds > self.latency:
-            self.sample(seconds, now)
 
     def __repr__(self) -> str:
         return f"<Node {self.instance.service}/{self.id} {self.instance.url}>"

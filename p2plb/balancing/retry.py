@@ -2,31 +2,22 @@
 
 Never sent (or said by the server to be never processed) is free: it moves on to a node not tried yet, for any method,
 and counts neither as an attempt nor against `attempts`. Anything else is repeated only if the request may be processed
-twice (`may_repeat`) and its body can be sent twice.
+twice (`repeatable.may_repeat`) and its body can be sent twice.
 """
 
-import email.utils
-import inspect
 import random
-import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from p2plb.balancing.call import Call, Fault, Outcome
 from p2plb.instance import check_number
+from p2plb.repeatable import Repeatable, check_repeatable
 
-IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 STATUSES: Final = frozenset({429, 502, 503, 504})
 """The statuses that elastic-transport retries; they speak of this instance or this moment."""
 MISDIRECTED: Final = 421
 MAX_ATTEMPTS: Final = 20
-LONGEST_HEADER: Final = 64  # no date is longer
-_METHOD: Final = re.compile(r"[A-Za-z-]+")
-
-Repeatable = Collection[str] | Callable[[Any], bool]
-"""Methods, or a function from a request to a bool; it must not block, and what it raises the caller gets."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,7 @@ class Retry:
         if statuses is None or not all(isinstance(status, int) for status in statuses):
             raise TypeError(f"Retry(statuses=) is a collection of whole numbers such as {{503}}, not {self.statuses!r}")
         object.__setattr__(self, "statuses", statuses)
-        object.__setattr__(self, "repeatable", _checked(self.repeatable))
+        object.__setattr__(self, "repeatable", check_repeatable(self.repeatable, "Retry(repeatable=)"))
 
     def pause(self, call: Call, outcome: Outcome, *, others: bool, now: float, rng: random.Random) -> float | None:
         """Return the seconds to wait before the next attempt, None to let the outcome stand.
@@ -84,48 +75,8 @@ class Retry:
         return outcome.status in frozenset(self.statuses)
 
 
-def may_repeat(request: Any, retry: Retry | None) -> bool:
-    """Whether a request may be processed twice."""
-    if request.method in IDEMPOTENT or "idempotency-key" in request.headers:
-        return True
-    more = () if retry is None else retry.repeatable
-    return bool(more(request)) if callable(more) else request.method in more
-
-
-def _checked(repeatable: Repeatable) -> Repeatable:
-    if inspect.iscoroutinefunction(repeatable):
-        raise TypeError("Retry(repeatable=), if it is a function, is a plain one: write def, not async def")
-    if callable(repeatable):
-        return repeatable
-    if isinstance(repeatable, str):
-        raise TypeError(f"Retry(repeatable=) is a collection of methods: write repeatable={{{repeatable!r}}}")
-    if not isinstance(repeatable, Collection) or not all(isinstance(method, str) for method in repeatable):
-        what = "a collection of methods such as {'POST'}, or a function from a request to a bool"
-        raise TypeError(f"Retry(repeatable=) is {what}, not {repeatable!r}")
-    for method in repeatable:
-        if not _METHOD.fullmatch(method):
-            raise ValueError(f"Retry(repeatable=) names methods such as 'POST', not {method!r}")
-    return frozenset(method.upper() for method in repeatable)
-
-
 def is_free(outcome: Outcome, call: Call) -> bool:
     """Whether another node may get the request, whatever its method: it certainly was not processed."""
     if outcome.fault is Fault.NEVER_SENT:
         return True  # the body was not touched either
     return call.replayable and (outcome.fault is Fault.NEVER_PROCESSED or outcome.status == MISDIRECTED)
-
-
-def parse_retry_after(value: str | None, wall_clock: float) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, None if it is absent, garbage or in the past."""
-    if not value or len(value) > LONGEST_HEADER:
-        return None
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = (moment - datetime.fromtimestamp(wall_clock, UTC)).total_seconds()
-    except (ValueError, OverflowError, TypeError):
-        return None
-    return seconds if seconds > 0 else None

@@ -76,6 +76,7 @@ class Base(ABC):
             start_timeout=start_timeout,
             max_connections=None if limits is None else limits.max_connections,
             on_gone=self._mark,
+            reach=(inner, verify, cert, trust_env, local_address),
         )
         forks.watch(self)
 
