@@ -25,7 +25,7 @@ class Instance:
 
     Only `id`, `service` and `url` are required. `url` is an origin such as `http://10.0.0.7:8001` (no path, no user,
     IPv6 in brackets). `weight` is its share relative to others (0 to 1000), `priority` 0 is served first, `state` is
-    "up" or "draining", `keepalive` is how long in seconds its server keeps an idle connection, if it knows.
+    "up", "draining" or "down", `keepalive` is how long in seconds its server keeps an idle connection, if it knows.
     `ValueError` or `TypeError` says what is wrong with a field.
     """
 

@@ -7,7 +7,7 @@ import pytest
 
 from p2plb.errors import RegistrationError
 from p2plb.instance import Instance, is_loopback
-from p2plb.serving.address import endpoints, guess_host, origin, route_towards
+from p2plb.serving.address import endpoints, guess_host, needs_dns, origin, route_towards
 from p2plb.serving.readiness import Answering, answers, warn_of_loopback
 
 
@@ -34,22 +34,35 @@ def test_endpoints_are_read_from_the_url(registry: str, expected: list[tuple[str
 
 
 @pytest.mark.parametrize(
-    ("registry", "environ", "expected"),
+    ("registry", "expected"),
     [
-        ("etcd://10.0.0.1:2379", {"POD_IP": "10.1.2.3"}, "10.1.2.3"),
-        ("etcd://10.0.0.1:2379", {"POD_IP": ""}, "route to 10.0.0.1"),
-        ("etcd://127.0.0.1:2379", {}, "127.0.0.1"),
-        ("etcd://localhost:2379,[::1]:2379", {}, "127.0.0.1"),
-        ("etcd://127.0.0.1:2379,10.0.0.2:2379", {}, "route to 10.0.0.2"),
-        ("etcd://etcd.example:2379", {}, "route to etcd.example"),
-        ("memory://", {}, "127.0.0.1"),
+        ("etcd://10.0.0.1:2379", "route to 10.0.0.1"),
+        ("etcd://127.0.0.1:2379", "127.0.0.1"),
+        ("etcd://localhost:2379,[::1]:2379", "127.0.0.1"),
+        ("etcd://127.0.0.1:2379,10.0.0.2:2379", "route to 10.0.0.2"),
+        ("etcd://etcd.example:2379", "route to etcd.example"),
+        ("memory://", "127.0.0.1"),
     ],
 )
-def test_the_host_is_guessed_from_the_way_to_the_registry(
-    registry: str, environ: dict[str, str], expected: str
-) -> None:
-    """POD_IP wins, a registry on loopback means loopback, else it is the route towards the registry."""
-    assert guess_host(registry, environ=environ, route=lambda host, _port: f"route to {host}") == expected
+def test_the_host_is_guessed_from_the_way_to_the_registry(registry: str, expected: str) -> None:
+    """A registry on loopback means loopback, else it is the route towards the registry."""
+    assert guess_host(registry, route=lambda host, _port: f"route to {host}") == expected
+
+
+@pytest.mark.parametrize(
+    ("registry", "asks"),
+    [
+        ("etcd://10.0.0.1:2379", False),
+        ("etcd://[fd00::1]:2379", False),
+        ("etcd://localhost:2379", False),
+        ("memory://", False),
+        ("etcd://etcd.example:2379", True),
+        ("etcd://localhost:2379,etcd.example:2379", True),
+    ],
+)
+def test_dns_is_asked_only_for_a_registry_that_has_a_name(registry: str, asks: bool) -> None:
+    """Whoever guesses the own address knows beforehand whether that may take long."""
+    assert needs_dns(registry) is asks
 
 
 def test_without_a_usable_way_to_the_registry_the_default_route_is_taken() -> None:
@@ -58,13 +71,13 @@ def test_without_a_usable_way_to_the_registry_the_default_route_is_taken() -> No
     def route(host: str, port: int) -> str:
         return {"etcd.example": "127.0.0.1", "192.0.2.1": "10.0.0.9"}[host]
 
-    assert guess_host("etcd://etcd.example:2379", environ={}, route=route) == "10.0.0.9"
+    assert guess_host("etcd://etcd.example:2379", route=route) == "10.0.0.9"
 
 
 def test_a_machine_without_a_network_says_what_to_give() -> None:
     """If no address can be told, the error names the arguments that help."""
-    with pytest.raises(RegistrationError, match="give host= or url=, or set POD_IP"):
-        guess_host("etcd://10.0.0.1:2379", environ={}, route=no_route)
+    with pytest.raises(RegistrationError, match="give host= or url=, or set P2PLB_HOST"):
+        guess_host("etcd://10.0.0.1:2379", route=no_route)
 
 
 def test_the_route_is_looked_up_without_sending() -> None:
@@ -94,19 +107,24 @@ def test_an_address_answers_if_somebody_listens() -> None:
     assert not answers("127.0.0.1", port)
 
 
-def test_a_server_on_loopback_only_is_explained_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The commonest mistake gets a text that can be acted upon, in the log, once."""
-    check = Answering("10.0.0.7", 8001, answers=lambda host, _port: host == "127.0.0.1")
-    assert [check(), check(), check()] == [False] * 3
-    assert caplog.messages == [
-        "listening on 127.0.0.1:8001, would be announced as 10.0.0.7:8001: start the server with --host 0.0.0.0"
-    ]
+def test_a_server_on_loopback_only_is_explained_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """The commonest mistake gets a text that can be acted upon, in the log once a minute, and as what it waits for."""
+    text = "listening on 127.0.0.1:8001, would be announced as 10.0.0.7:8001: start the server with --host 0.0.0.0"
+    now = [0.0]
+    check = Answering("10.0.0.7", 8001, answers=lambda host, _port: host == "127.0.0.1", clock=lambda: now[0])
+    for seconds in range(0, 150, 10):
+        now[0] = seconds
+        assert not check()
+        assert str(check.trouble) == text
+    assert caplog.messages == [text] * 3
 
 
 def test_a_server_that_comes_up_between_two_looks_is_no_mistake(caplog: pytest.LogCaptureFixture) -> None:
     """It was down at the first look and is up at the second."""
     looks = iter([False, True, True])
-    assert Answering("10.0.0.7", 8001, answers=lambda _host, _port: next(looks))()
+    check = Answering("10.0.0.7", 8001, answers=lambda _host, _port: next(looks))
+    assert check()
+    assert check.trouble is None
     assert not caplog.messages
 
 
@@ -118,7 +136,9 @@ def test_only_the_announced_address_counts() -> None:
         asked.append(host)
         return False
 
-    assert not Answering("127.0.0.1", 8001, answers=refuse)()
+    check = Answering("127.0.0.1", 8001, answers=refuse)
+    assert not check()
+    assert str(check.trouble) == "nobody answers at 127.0.0.1:8001 yet"
     assert asked == ["127.0.0.1"]
 
 

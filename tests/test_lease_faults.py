@@ -1,5 +1,6 @@
 """A record's life in an etcd that is away, slow to tell, wiped, or refuses us, in virtual time."""
 
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -235,3 +236,20 @@ def test_whatever_happens_all_stand_in_the_end_and_nothing_after_leaving(faults:
     assert not world.stored()
     assert not any(world.etcd.leases.get(lease, 0) > 10 for lease in world.etcd.leases)
     assert all(each.state is GONE for each in announced)
+
+
+def test_an_outage_is_told_once_a_minute(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """F28: who starts while etcd is away goes on starting, with a warning a minute, and a word when it is over."""
+    world.fail_all(DOWN)
+    announced = world.process().register(instance())
+    world.run(185)
+    assert announced.state is RETRYING
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 4
+    assert set(caplog.messages) == {"users/a (http://127.0.0.1:8001) is retrying: etcd is down"}
+    caplog.set_level(logging.INFO)
+    world.etcd.heal()
+    world.run(10)
+    assert caplog.messages[-1] == "users/a (http://127.0.0.1:8001) is up"
+    told = len(caplog.messages)
+    world.run(300)
+    assert len(caplog.messages) == told

@@ -1,6 +1,7 @@
 """Whose key it is when two processes want the same one, in virtual time."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -43,14 +44,74 @@ def test_our_own_predecessor_is_replaced_at_once(world: World) -> None:
 
 
 def test_two_living_ones_at_one_address_do_not_take_turns(world: World) -> None:
-    """F16: the newer one takes over, the older one yields, and the record changes hands once."""
+    """F16: the newer one takes over, the older one stands by, and the record changes hands once."""
     older = world.process(1).register(instance(weight=1))
     world.run(5)
     newer = world.process(2).register(instance(weight=2))
     world.run(300)
-    assert (older.state, newer.state) == (RETRYING, UP)
+    assert (older.state, newer.state) == (UP, UP)
     assert world.stored() == {"a": instance(weight=2)}
     assert world.etcd.revision == 3
+
+
+def test_workers_behind_one_port_share_one_record(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Each worker registers the same address: all are up, the record is there once, and nobody complains."""
+    caplog.set_level(logging.INFO)
+    workers = [world.process(seed).register(instance(weight=seed)) for seed in range(1, 5)]
+    world.run(30)
+    settled = world.etcd.revision
+    world.run(300)
+    assert [worker.state for worker in workers] == [UP] * 4
+    assert world.etcd.revision == settled
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("how", ["leaves", "dies"])
+def test_a_worker_that_stands_by_takes_over(world: World, how: str) -> None:
+    """The record of a port comes back within a second after the worker that kept it is gone, whatever became of it."""
+    others = [world.process(seed) for seed in (1, 2)]
+    for other in others:
+        other.register(instance())
+    last = world.process(3)
+    announced = last.register(instance(weight=3))
+    world.run(30)
+    assert world.stored()["a"].weight == 3
+    if how == "leaves":
+        last.withdraw(announced._publication)
+    else:
+        last.stopped = True
+        world.run(11)
+    world.run(1.1)
+    assert world.stored() == {"a": instance()}
+    world.run(60)
+    assert world.stored() == {"a": instance()}
+
+
+@pytest.mark.parametrize("state", ["draining", "down"])
+def test_a_worker_that_is_up_takes_over_from_one_that_is_not(world: World, state: str) -> None:
+    """A worker that is recycled drains, another serves on: the record is up again within a second, and stays."""
+    first = world.process(1)
+    first.register(instance())
+    world.run(5)
+    leaver = world.process(2).register(instance(weight=2))
+    world.run(30)
+    leaver.update(replace(instance(weight=2), state=state))
+    world.run(0)
+    assert world.stored()["a"].state == state
+    world.run(1.1)
+    assert world.stored() == {"a": instance()}
+    world.run(60)
+    assert world.stored() == {"a": instance()}
+
+
+def test_workers_that_all_drain_leave_the_record_as_it_is(world: World) -> None:
+    """When the whole server ends, nobody puts `up` over another's `draining`."""
+    workers = [world.process(seed).register(instance()) for seed in (1, 2, 3)]
+    world.run(30)
+    for worker in workers:
+        worker.update(replace(instance(), state="draining"))
+    world.run(5)
+    assert world.stored()["a"].state == "draining"
 
 
 def test_a_dead_predecessor_at_another_address_is_outlived(world: World) -> None:

@@ -58,6 +58,7 @@ def test_only_three_fields_are_required() -> None:
 def test_additions_are_ignored_and_an_unknown_state_is_draining() -> None:
     """Newer writers of version 1 may add fields and states."""
     assert decode({**PLAIN, "colour": "blue", "state": "thinking"}).state == "draining"
+    assert decode({**PLAIN, "state": "down"}).state == "down"
 
 
 @pytest.mark.parametrize("state", [None, 7, "", "UP", ["up"]])

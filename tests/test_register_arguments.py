@@ -42,8 +42,11 @@ for _ in range(20):
         ({"port": 1, "drain_on": (0,)}, ValueError, "0 is not a valid Signals"),
         ({"port": 1, "drain_on": signal.SIGTERM}, TypeError, r"write drain_on=\(signal.SIGTERM,\)"),
         ({"port": 1, "http": "1.1"}, TypeError, r"write http=\('1.1',\)"),
-        ({"port": 1, "required": "5"}, TypeError, "required is a number, not '5'"),
-        ({"port": 1, "required": -1}, ValueError, "required is from 0"),
+        ({"port": 1, "required": 5}, TypeError, "required is True or False, not 5: timeout= takes the seconds"),
+        ({"port": 1, "timeout": "5"}, TypeError, "timeout is a number, not '5'"),
+        ({"port": 1, "timeout": -1}, ValueError, "timeout is from 0"),
+        ({"port": 1, "healthy": True}, TypeError, "healthy is a function without arguments, not True"),
+        ({"port": 1, "healthy_interval": 0}, ValueError, "healthy_interval is from 0.01"),
         ({"port": 1, "ready": True}, TypeError, "ready is a function without arguments, not True"),
     ],
 )

@@ -219,13 +219,46 @@ def test_waiting_raises_what_it_can_not_heal(etcd: FakeEtcd, registry: EtcdRegis
 
 def test_required_enters_only_when_the_record_stands(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
     """With `required`, entering fails if the record does not stand in time, and leaves nothing behind."""
-    with users(registry, required=PATIENCE) as registration:
+    with users(registry, required=True, timeout=PATIENCE) as registration:
         assert registration.state is UP
     etcd.fail("grant", DOWN, times=None)
-    refused = users(registry, required=0.05)
+    refused = users(registry, required=True, timeout=0.05)
     with pytest.raises(RegistrationError, match=r"was not registered in etcd:.* within 0.05 s \(retrying: etcd is"):
         refused.__enter__()
     assert refused.state is GONE
+
+
+def test_switched_off_nothing_happens(etcd: FakeEtcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With P2PLB_REGISTER=0 the program runs as ever, in any thread, and etcd hears nothing of it."""
+    monkeypatch.setenv("P2PLB_REGISTER", "0")
+    before = signal.getsignal(signal.SIGUSR1)
+    with (
+        EtcdRegistry(etcd.driver()) as registry,
+        users(registry, required=True, drain_on=(signal.SIGUSR1,), healthy=yes) as registration,
+    ):
+        assert signal.getsignal(signal.SIGUSR1) is before
+        registration.update(weight=5)
+        registration.drain()
+        assert not registration.wait(PATIENCE)
+        assert (registration.state, registration.instance, registration.error) == (GONE, None, None)
+    assert not etcd.calls
+
+
+def test_an_id_from_the_address_outlives_the_process(registry: EtcdRegistry) -> None:
+    """Processes that announce one address make the same id of it, others another one."""
+    ids = []
+    for port in (8001, 8001, 8002):
+        with users(registry, id="@address", port=port) as registration:
+            assert registration.instance
+            ids.append(registration.instance.id)
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_what_it_waits_for_is_told(registry: EtcdRegistry) -> None:
+    """F17: a program that looks at its registration learns why it is not there yet."""
+    with users(registry, ready=None, port=1) as registration:
+        assert eventually(lambda: str(registration.error) == "nobody answers at 127.0.0.1:1 yet")
+        assert registration.state is WAITING
 
 
 def test_leaving_is_bounded_while_the_registry_hangs(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
@@ -273,7 +306,7 @@ def test_the_async_form_does_the_same(registry: EtcdRegistry, backend: str) -> N
     """Entering, waiting, draining and leaving block no event loop, on asyncio and trio."""
 
     async def main() -> None:
-        async with users(registry, required=PATIENCE) as registration:
+        async with users(registry, required=True, timeout=PATIENCE) as registration:
             assert await registration.wait_async(PATIENCE)
             assert len(stored(registry)) == 1
             await registration.drain_async()
@@ -305,7 +338,7 @@ def test_the_async_form_fails_as_the_other_does(etcd: FakeEtcd, registry: EtcdRe
     etcd.fail("grant", Denied("permission denied"), times=None)
 
     async def main() -> None:
-        registration = users(registry, required=PATIENCE)
+        registration = users(registry, required=True, timeout=PATIENCE)
         with pytest.raises(RegistrationError, match="permission denied"):
             await registration.__aenter__()
         assert registration.state is GONE
@@ -317,9 +350,10 @@ def test_a_forked_child_is_not_registered(etcd: FakeEtcd, registry: EtcdRegistry
     """F58: in the child the registration is over; one that was not started yet may start there."""
     running, prepared = users(registry).start(), users(registry, port=8002)
     running.wait(PATIENCE)
-    hold, announcement = running._hold, running._announcement
+    hold, announcement = running._record._hold, running._record._announcement
     before = etcd.calls["revoke"]
     for each in (running, prepared):
+        each._record.after_fork()
         each.after_fork()
     running.stop()
     assert running.state is GONE

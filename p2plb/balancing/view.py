@@ -41,8 +41,8 @@ def select(
 ) -> tuple[tuple[Instance, ...], LeftOut]:
     """Return the instances that calls may go to, and those left out, each with the reason.
 
-    Up before draining, the lowest priority number first, weight 0 only if all have it. With `secure` an instance that
-    is recorded as plain http is never dialled.
+    Up before draining before down, the lowest priority number first, weight 0 only if all have it. With `secure` an
+    instance that is recorded as plain http is never dialled.
     """
     left_out: list[tuple[Instance, str]] = []
 
@@ -55,6 +55,8 @@ def select(
         found = keep(found, lambda i: i.scheme == "https", "https was asked and its record says http")
     if only is not None:
         found = keep(found, _guarded(only), "only= leaves it out")
+    if any(i.state != "down" for i in found):
+        found = keep(found, lambda i: i.state != "down", "down")
     if any(i.state == "up" for i in found):
         found = keep(found, lambda i: i.state == "up", "draining")
     if found:

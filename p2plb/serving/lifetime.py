@@ -1,27 +1,23 @@
 """The life of one registration: entered, up, drained, left.
 
-The record is kept by the registry's own thread (`Registry.announce`); here is what happens around it, on the threads of
-whoever registers: starting returns at once, waiting is a choice, and leaving never takes long. It knows no kind of
-registry, and nothing of how a record is made.
+The record looks after itself (`record.py`); here is what happens around it, on the threads of whoever registers:
+starting returns at once, waiting is a choice, and leaving never takes long. It knows no registry, and nothing of how a
+record is made.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
 from p2plb import forks
-from p2plb.discovery import shared
-from p2plb.discovery.registry import Announcement, AnnouncementState, Registry
+from p2plb.discovery.registry import AnnouncementState
 from p2plb.errors import RegistrationError
 from p2plb.instance import Instance
-from p2plb.serving.readiness import Answering, warn_of_loopback
+from p2plb.serving.record import Record, Terms
 from p2plb.serving.signals import Handover
 
-LEAVE_WITHIN: Final = 0.8
-"""Seconds to take the record out at the end; what could not be done by then is left to the TTL."""
 _LOOK_AGAIN: Final = 0.05
 _SETTLED: Final = (AnnouncementState.UP, AnnouncementState.FAILED, AnnouncementState.GONE)
 
@@ -34,57 +30,41 @@ class Registration:
     """
 
     def __init__(
-        self,
-        complete: Callable[[Registry], Instance],
-        *,
-        registry: Registry | str | None,
-        ttl: float,
-        ready: Callable[[], bool] | None,
-        required: float | None,
-        drain_on: Iterable[int],
-        drain_grace: float,
+        self, terms: Terms, *, required: bool, timeout: float, drain_on: Iterable[int], drain_grace: float
     ) -> None:
-        self._complete = complete
-        self._source = registry
-        self._ttl = ttl
-        self._ready = ready
-        self._required = required
+        self._record = Record(terms, self._wake_waiters)
+        self._required = required and terms.enabled
+        self._timeout = timeout
         self._grace = drain_grace
-        self._signals = Handover(drain_on, self._leave)
-        self._hold: shared.Hold | None = None
-        self._instance: Instance | None = None
-        self._announcement: Announcement | None = None
-        self._ending = self._ended = self._drained = self._left = False
+        self._signals = Handover(drain_on if terms.enabled else (), self._leave)
+        self._drained = self._left = False
         self._make_locks()
         forks.watch(self)
 
     @property
     def state(self) -> AnnouncementState:
         """Where the record stands: waiting (also before the start), retrying, up, failed or gone."""
-        if self._ended:
-            return AnnouncementState.GONE
-        return self._announcement.state if self._announcement else AnnouncementState.WAITING
+        return self._record.state
 
     @property
     def error(self) -> Exception | None:
-        """What went wrong last, or None."""
-        return self._announcement.error if self._announcement else None
+        """What is wrong or what it waits for, None if all is well."""
+        return self._record.error
 
     @property
     def instance(self) -> Instance | None:
-        """The record as it is announced, None before the start."""
-        return self._instance
+        """The record as it is announced; None before the start, and while the own address is being looked for."""
+        return self._record.instance
 
     def start(self) -> Self:
         """Begin to register and return at once; a second start changes nothing.
 
-        It waits for DNS alone, and only if the own address is to be guessed from an etcd that is named. Raises
-        `RegistrationError` if the registry takes no registrations or the own address can't be told, `ValueError` for a
-        wrong registry URL or POD_IP, or for `drain_on` outside the main thread. One that failed to start is over.
+        Raises `RegistrationError` if the registry takes no registrations, `ValueError` for a wrong registry URL or for
+        `drain_on` outside the main thread. One that failed to start is over.
         """
         try:
             self._signals.install()
-            self._begin()
+            self._record.begin()
         except BaseException:
             self.stop()
             raise
@@ -111,7 +91,7 @@ class Registration:
     ) -> None:
         """Change what is given, as soon as possible; returns at once. `ValueError` or `TypeError` for wrong values."""
         changes = {"weight": weight, "zone": zone, "priority": priority, "metadata": metadata}
-        self._change({name: value for name, value in changes.items() if value is not None})
+        self._record.change({name: value for name, value in changes.items() if value is not None})
 
     def drain(self) -> None:
         """Tell clients to send no more calls, and return when the grace for those on their way is over.
@@ -121,7 +101,7 @@ class Registration:
         """
         with self._leaving:
             if not self._drained and self.state is AnnouncementState.UP:
-                self._change({"state": "draining"})
+                self._record.change({"state": "draining"})
                 time.sleep(self._grace)
             self._drained = True
 
@@ -133,10 +113,7 @@ class Registration:
         try:
             self._leave()
         finally:
-            self._ended = True
-            hold, self._hold = self._hold, None
-            if hold is not None:
-                hold.close()
+            self._record.close()
             self._wake_waiters()
             self._signals.uninstall()
 
@@ -165,7 +142,7 @@ class Registration:
     def __enter__(self) -> Self:
         self.start()
         try:
-            self._check_required(self._required is None or self.wait(self._required))
+            self._check_required(not self._required or self.wait(self._timeout))
         except BaseException:
             self.stop()
             raise
@@ -179,8 +156,8 @@ class Registration:
     async def __aenter__(self) -> Self:
         try:
             self._signals.install()
-            await _in_thread(self._begin)
-            self._check_required(self._required is None or await self.wait_async(self._required))
+            await _in_thread(self._record.begin)
+            self._check_required(not self._required or await self.wait_async(self._timeout))
         except BaseException:
             await self.stop_async()
             raise
@@ -192,60 +169,23 @@ class Registration:
         await self.stop_async()
 
     def after_fork(self) -> None:
-        """In a forked child: if it was started, the parent alone is registered."""
-        if self._announcement is not None:
-            self._ending = self._ended = self._drained = self._left = True
-            self._announcement = self._hold = None
+        """In a forked child: the record has seen to itself; nobody holds these locks there."""
         self._signals.after_fork()
         self._make_locks()
 
     def _make_locks(self) -> None:
-        self._lock = threading.Lock()
         self._leaving = threading.RLock()
         self._changed = threading.Condition()
 
-    def _begin(self) -> None:
-        with self._lock:
-            if self._ending:
-                raise RuntimeError("a registration runs once: make a new one with p2plb.register")
-            if self._announcement is None:
-                self._announce()
-        self._wake_waiters()
-
-    def _announce(self) -> None:
-        hold = shared.hold(self._source)
-        try:
-            registry = hold.registry
-            self._instance = instance = self._complete(registry)
-            warn_of_loopback(instance, registry.url)
-            ready = self._ready or Answering(instance.host, instance.port)
-            self._announcement = registry.announce(instance, ttl=self._ttl, ready=ready, on_state=self._told)
-        except BaseException:
-            hold.close()
-            raise
-        self._hold = hold
-
-    def _change(self, changes: Mapping[str, Any]) -> None:
-        with self._lock:
-            if self._instance is None or self._announcement is None:
-                raise RuntimeError("the registration was not started")
-            instance = replace(self._instance, **changes)
-            self._announcement.update(instance)
-            self._instance = instance
-
     def _leave(self) -> None:
-        with self._lock:  # whoever begins at the same time has begun, or will not
-            self._ending = True
+        self._record.bar()
         with self._leaving:
             try:
                 self.drain()
             finally:
-                if self._announcement is not None and not self._left:
-                    self._announcement.withdraw(LEAVE_WITHIN)
+                if not self._left:
+                    self._record.withdraw()
                 self._left = True
-
-    def _told(self, _state: AnnouncementState, _error: Exception | None) -> None:
-        self._wake_waiters()
 
     def _wake_waiters(self) -> None:
         with self._changed:
@@ -253,11 +193,10 @@ class Registration:
 
     def _check_required(self, up: bool) -> None:
         if not up:
-            raise RegistrationError(f"{self._text()} within {self._required:g} s ({self.state}: {self.error})")
+            raise RegistrationError(f"{self._text()} within {self._timeout:g} s ({self.state}: {self.error})")
 
     def _text(self) -> str:
-        who, where = self._instance, self._hold.registry.url if self._hold else "the registry"
-        return f"{who.service}/{who.id} ({who.url}) was not registered in {where}" if who else "it was not started"
+        return f"{self._record.name} was not registered in {self._record.where}"
 
 
 async def _in_thread(function: Callable[[], object]) -> None:

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from p2plb.discovery.etcd import records
 from p2plb.discovery.registry import MIN_TTL, Registry
 from p2plb.instance import Instance, check_number
-from p2plb.serving import address
+from p2plb.serving import address, environment
+from p2plb.serving.environment import BY_ADDRESS
 from p2plb.serving.lifetime import Registration
+from p2plb.serving.record import Terms
 from p2plb.version import __version__
 
 __all__ = ["Registration", "register"]
@@ -25,6 +27,10 @@ __all__ = ["Registration", "register"]
 SDK: Final = f"p2plb/{__version__}"
 MAX_TTL: Final = 3600
 MAX_WAIT: Final = 86_400
+MIN_INTERVAL: Final = 0.01
+UNNAMED: Final = "unnamed"
+
+F = TypeVar("F", bound=Callable[[], object] | None)
 
 
 def register(
@@ -44,28 +50,39 @@ def register(
     http: Iterable[str] = ("1.1",),
     ttl: float = 10,
     ready: Callable[[], bool] | None = None,
-    required: float | None = None,
+    healthy: Callable[[], object] | None = None,
+    healthy_interval: float = 5.0,
+    required: bool = False,
+    timeout: float = 10.0,
     drain_on: Iterable[int] = (),
     drain_grace: float = 1.0,
 ) -> Registration:
     """Return a registration of this process as an instance of `service`; nothing happens before it is entered.
 
-    The address is `url`, an origin such as `http://10.0.0.7:8001`, or `host` and `port`; without a host it is guessed
-    from the way to the registry. `registry` is a URL or a `Registry`, by default what P2PLB_REGISTRY names. The id is
-    random unless given. `weight`, `zone`, `priority`, `metadata`, `keepalive` (seconds for which the server keeps idle
-    connections) and `http` are stored for callers to see.
+    The address is `url`, an origin such as `http://10.0.0.7:8001`, else P2PLB_URL, else `host` (P2PLB_HOST, POD_IP, or
+    a guess from the way to the registry) and `port` (P2PLB_PORT, PORT). The `id` is P2PLB_ID or POD_NAME, else random;
+    "@address" makes it from the address. `registry` is a URL or a `Registry`, by default what P2PLB_REGISTRY names.
+    `weight`, `zone`, `priority`, `metadata`, `keepalive` (seconds for which the server keeps idle connections) and
+    `http` are stored for callers to see. With P2PLB_REGISTER=0 nothing is registered.
 
     The record is put once `ready` says yes, by default when the announced address accepts connections, and lives for
-    `ttl` seconds after the last sign of life. With `required`, entering waits up to so many seconds until it stands.
-    Leaving tells clients first, goes on serving for `drain_grace` seconds, then takes the record out; a signal in
-    `drain_on` does so too and is then handed on. `ValueError` or `TypeError` says which argument is wrong.
+    `ttl` seconds after the last sign of life. `healthy` is asked each `healthy_interval` seconds; while
+    it says no, raises or does not answer, the record is marked down. Entering returns at once, or with `required` waits
+    up to `timeout` seconds until the record stands and raises `RegistrationError` if it does not. Leaving tells clients
+    first, goes on serving for `drain_grace` seconds, then takes the record out; a signal in `drain_on` does so
+    too and is then handed on. `ValueError` or `TypeError` says which argument or variable is wrong.
     """
     if isinstance(http, str):
         raise TypeError(f"http is a collection of versions: write http=({http!r},)")
+    if isinstance(drain_on, int):
+        raise TypeError("drain_on is a collection of signals: write drain_on=(signal.SIGTERM,)")
+    if not isinstance(required, bool):
+        raise TypeError(f"required is True or False, not {required!r}: timeout= takes the seconds")
+    named = environment.identity() if id is None else id
     draft = Instance(
-        id="unnamed" if id is None else id,
+        id=UNNAMED if named in (None, BY_ADDRESS) else named,
         service=service,
-        url=_draft_url(url, scheme, host, port),
+        url=environment.url_of(url, scheme, host, port),
         weight=weight,
         zone=zone,
         priority=priority,
@@ -75,50 +92,44 @@ def register(
         sdk=SDK,
     )
     records.encode(draft)
-    check_number(ttl, "ttl", MIN_TTL, MAX_TTL)
-    check_number(drain_grace, "drain_grace", 0, MAX_TTL)
-    check_number(0 if required is None else required, "required", 0, MAX_WAIT)
-    if ready is not None and not callable(ready):
-        raise TypeError(f"ready is a function without arguments, not {ready!r}")
-    if isinstance(drain_on, int):
-        raise TypeError("drain_on is a collection of signals: write drain_on=(signal.SIGTERM,)")
-    return Registration(
-        partial(_complete, draft, named=id is not None, located=bool(url or host)),
+    terms = Terms(
+        draft=draft,
+        complete=partial(_complete, named=named),
+        located=draft.host != address.UNKNOWN_HOST,
+        enabled=environment.enabled(),
         registry=registry,
-        ttl=ttl,
-        ready=ready,
+        ttl=_number("ttl", ttl, MIN_TTL, MAX_TTL),
+        ready=_function("ready", ready),
+        healthy=_function("healthy", healthy),
+        interval=_number("healthy_interval", healthy_interval, MIN_INTERVAL, MAX_TTL),
+    )
+    return Registration(
+        terms,
         required=required,
+        timeout=_number("timeout", timeout, 0, MAX_WAIT),
         drain_on=drain_on,
-        drain_grace=drain_grace,
+        drain_grace=_number("drain_grace", drain_grace, 0, MAX_TTL),
     )
 
 
-def _draft_url(url: str | None, scheme: str, host: str | None, port: int | None) -> str:
-    """Return the url to store, or one that differs from it in the host alone if that is still to be guessed."""
-    if url is not None:
-        if host is not None or port is not None:
-            raise ValueError("give url, or host and port, not both")
-        return url
-    if port is None:
-        raise ValueError("give port, the one on which the server listens, or url")
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise TypeError(f"port is a whole number, not {port!r}")
-    if port == 0:
-        raise ValueError("port 0 lets the system choose: start the server first and give the port that it got")
-    return address.origin(scheme, host or address.LOOPBACK, port)
-
-
-def _complete(draft: Instance, registry: Registry, *, named: bool, located: bool) -> Instance:
+def _complete(draft: Instance, host: str | None, *, named: str | None) -> Instance:
     """Return the record that is announced: what could not be known before is filled in.
 
-    `ValueError` if it is none, such as for a POD_IP that is no address.
+    `ValueError` if it is none that readers believe, such as for a guessed host that is link-local.
     """
-    host = draft.host if located else address.guess_host(registry.url)
-    instance = replace(
-        draft,
-        id=draft.id if named else secrets.token_hex(8),
-        url=draft.url if located else address.origin(draft.scheme, host, draft.port),
-        started=round(time.time(), 3),
-    )
+    url = draft.url if host is None else address.origin(draft.scheme, host, draft.port)
+    name = address.id_of(url) if named == BY_ADDRESS else named or secrets.token_hex(8)
+    instance = replace(draft, id=name, url=url, started=round(time.time(), 3))
     records.encode(instance)
     return instance
+
+
+def _number(name: str, value: float, low: float, high: float) -> float:
+    check_number(value, name, low, high)
+    return value
+
+
+def _function(name: str, value: F) -> F:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} is a function without arguments, not {value!r}")
+    return value

@@ -7,7 +7,7 @@ rest.
 import logging
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from p2plb.discovery.etcd.publication import Publication, Stage, Told
 from p2plb.discovery.registry import AnnouncementState
@@ -15,6 +15,8 @@ from p2plb.errors import RegistrationError
 from p2plb.instance import Instance
 
 logger = logging.getLogger("p2plb.discovery")
+
+REMIND_AFTER: Final = 60.0  # seconds between two warnings of an outage that lasts
 
 OnState = Callable[[AnnouncementState, Exception | None], None]
 
@@ -39,7 +41,8 @@ class EtcdAnnouncement:
         self._on_state = on_state
         self._ended = threading.Event()
         self._forgotten = False
-        self._troubled = self._defect_told = False
+        self._defect_told = False
+        self._troubled: float | None = None  # since when, or when it was last logged
 
     @property
     def state(self) -> AnnouncementState:
@@ -75,11 +78,12 @@ class EtcdAnnouncement:
             logger.log(level, "asking whether %s is ready failed", self._name, exc_info=True)
             return False
 
-    def tell(self) -> bool:
+    def tell(self, now: float) -> bool:
         """Pass on the news and return whether none will follow."""
+        self._remind(now)
         while self._publication.news:
             told = self._publication.news.popleft()
-            self._log(told)
+            self._log(told, now)
             try:
                 self._on_state(told.state, told.error)
             except BaseException:  # the same
@@ -99,14 +103,21 @@ class EtcdAnnouncement:
         self._ended = threading.Event()
         self.forget()
 
-    def _log(self, told: Told) -> None:
+    def _remind(self, now: float) -> None:
+        """Say once more what has been amiss for a minute, unless it was an error: an operator has to heal that."""
+        error = self._publication.error
+        due = self._troubled is not None and now - self._troubled >= REMIND_AFTER
+        if due and error is not None and not isinstance(error, RegistrationError):
+            self._log(Told(self._publication.state, error), now)
+
+    def _log(self, told: Told, now: float) -> None:
         """Log trouble and its end; what goes well is for debugging only."""
-        level = logging.INFO if self._troubled else logging.DEBUG
+        level = logging.DEBUG if self._troubled is None else logging.INFO
         if isinstance(told.error, RegistrationError) or told.state is AnnouncementState.FAILED:
             level = logging.ERROR
         elif told.error is not None:
             level = logging.WARNING
-        self._troubled = told.error is not None
+        self._troubled = None if told.error is None else now
         logger.log(level, "%s is %s%s", self._name, told.state, f": {told.error}" if told.error else "")
 
     @property

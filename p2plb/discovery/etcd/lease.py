@@ -14,6 +14,7 @@ from typing import Final
 
 from p2plb.discovery.etcd.driver import Denied, LeaseGone, Rejected, Unavailable
 from p2plb.discovery.etcd.publication import Publication, Stage, Timing
+from p2plb.instance import Instance
 
 REPAIR_EVERY: Final = 3  # keepalives between two looks whether the keys still stand
 _REMEMBERED: Final = 16  # leases of ours that a restored etcd might bring back
@@ -58,10 +59,10 @@ class Inspect:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a key: the lease (0: nobody), and the url of the record if it can be read."""
+    """Who holds a key: the lease (0: nobody), and the record if it can be read."""
 
     lease: int
-    url: str | None
+    found: Instance | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,8 @@ class Lease:
             case Publish(publication, lease), int(holder):
                 self._failures = 0
                 publication.published(holder, lease, frozenset(self._ours), now)
-            case Inspect(publication), Holder(holder, url):
-                publication.inspected(holder, url, self._ttl, now)
+            case Inspect(publication), Holder(holder, found):
+                publication.inspected(holder, found, self._ttl, now)
             case Delete(publication), _:
                 publication.deleted(now, self._ttl / 3)
             case Revoke(), _:

@@ -168,7 +168,7 @@ class LeaseKeeper:
     def _tell(self) -> None:
         """Pass on what is new, and forget what has ended."""
         for publication, announcement in list(self._announcements.items()):
-            if announcement.tell():
+            if announcement.tell(self._clock()):
                 del self._announcements[publication]
         self._leases = {ttl: lease for ttl, lease in self._leases.items() if lease.publications}
 
@@ -211,11 +211,11 @@ class LeaseKeeper:
         listing = self._driver.read([key], timeout=timeout, limit=1)
         for entry in listing.entries:
             if entry.key == key and entry.value is not None:
-                return Holder(entry.lease, self._url(key, entry.value))
+                return Holder(entry.lease, self._decode(key, entry.value))
         return Holder(0, None)
 
-    def _url(self, key: bytes, value: bytes) -> str | None:
+    def _decode(self, key: bytes, value: bytes) -> Instance | None:
         try:
-            return records.decode(self._root, key, value, loopback=True).url
+            return records.decode(self._root, key, value, loopback=True)
         except records.BadRecord:
             return None

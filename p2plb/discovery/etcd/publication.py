@@ -16,6 +16,7 @@ from p2plb.errors import P2PError, RegistrationError
 from p2plb.instance import Instance
 
 EXPIRY_SLACK: Final = 1.0  # etcd removes the keys of an expired lease up to a second late
+UP: Final = "up"  # the state of a record that callers should choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Timing:
     asks: int = 50
     patience: float = 30.0  # until a look at what only an operator can heal
     first_retry: float = 1.0  # upper bound of the first random pause after a failure; it doubles
+    stand_by: float = 1.0  # between two looks whether another process still keeps the record of our address
     call: float = 5.0  # upper bound of one call to etcd
     farewell: float = 0.5  # what closing the keeper may spend on leaving politely
 
@@ -56,6 +58,10 @@ class Publication:
     A record that was up once is *running*: it is never given up, and never taken from another process that holds its
     key. Before that it is *fresh*: it fails for good if etcd refuses it, or if its key stays in other hands for longer
     than a dead predecessor's lease could live.
+
+    Whoever holds our key with our own address is a predecessor if we are fresh, and is replaced at once. If we are
+    running it is a sibling, such as another worker behind our port: one of us keeps the record for all, and the others
+    *stand by*, up as well, until it is gone or no longer up.
     """
 
     def __init__(self, key: bytes, instance: Instance, value: bytes, timing: Timing) -> None:
@@ -104,12 +110,15 @@ class Publication:
         else:
             self._go(Stage.INSPECTING, now)
 
-    def inspected(self, holder: int, url: str | None, ttl: float, now: float) -> None:
-        """Take in who holds the key and from which address: our own predecessor there is replaced at once."""
-        predecessor = not self._running and url == self.instance.url
-        if holder == 0 or predecessor:
+    def inspected(self, holder: int, found: Instance | None, ttl: float, now: float) -> None:
+        """Take in who holds the key: the lease (0: nobody) and its record, if that can be read."""
+        url = found.url if found else None
+        if holder == 0 or (found and url == self.instance.url and self._succeeds(found)):
             self.expect = holder
             self._go(Stage.PUTTING, now)
+        elif url == self.instance.url:
+            self._up()
+            self._go(Stage.INSPECTING, now + self._timing.stand_by)
         elif self._running:
             self._lost_to(url, ttl, now)
         else:
@@ -179,6 +188,10 @@ class Publication:
         self.doubtful = False
         self._go(Stage.PUTTING, math.inf)
         self._move(AnnouncementState.UP, None)
+
+    def _succeeds(self, found: Instance) -> bool:
+        """Say whether we take over from one at our own address: a predecessor, or a sibling that is worse off."""
+        return not self._running or (found.state != UP and self.instance.state == UP)
 
     def _lost_to(self, url: str | None, ttl: float, now: float) -> None:
         """Leave the key to the one who took it; a passing thief is not worth a word, so look twice first."""

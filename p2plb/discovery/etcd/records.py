@@ -16,6 +16,7 @@ from p2plb.instance import NAME, Instance
 
 VERSION: Final = 1
 PREFIX: Final = "/p2plb"
+STATES: Final = ("up", "draining", "down")
 MAX_VALUE: Final = 16 * 1024
 MAX_METADATA: Final = 4 * 1024
 MAX_METADATA_KEYS: Final = 64
@@ -166,13 +167,18 @@ def _check_version(record: dict[str, Any]) -> None:
 
 def _instance(record: dict[str, Any]) -> Instance:
     known = {name: record[name] for name in (*_FIELDS, "started", "sdk") if name in record}
-    known["state"] = "up" if known.get("state", "up") == "up" else "draining"
+    known["state"] = _state(known.get("state", "up"))
     known["http"] = _protocols(known.get("http", ["1.1"]))
     _check_label(known.get("zone", ""), "zone")
     _check_label(known.get("sdk", ""), "sdk")
     _check_metadata(known.get("metadata", {}))
     _check_started(known.get("started"))
     return Instance(**known)
+
+
+def _state(value: object) -> str:
+    """Return the state, "draining" for one that a newer p2plb may have written."""
+    return value if isinstance(value, str) and value in STATES else "draining"
 
 
 def _protocols(value: object) -> tuple[str, ...]:

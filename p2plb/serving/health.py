@@ -1,0 +1,79 @@
+"""What an instance thinks of itself: its own `healthy()` is asked again and again, and changes are told.
+
+Asked off the thread that keeps the lease, so a check that hangs costs the instance its health and not its record. It
+knows nothing of registries or records.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from p2plb.discovery import threads
+from p2plb.errors import P2PError
+
+logger = logging.getLogger("p2plb.serving")
+
+LEAVE_WITHIN: Final = 0.1  # seconds; whoever is inside `healthy()` is left there
+
+
+class Health:
+    """Asks `healthy` each `interval` seconds; False, an exception, or no answer within the interval means unhealthy.
+
+    `on_change` is told the first verdict and each other one, on the thread of this, which runs from `start` to `stop`.
+    Each question has a short-lived thread of its own, at most one at a time.
+    """
+
+    def __init__(self, healthy: Callable[[], object], interval: float, on_change: Callable[[bool], None]) -> None:
+        self.trouble: Exception | None = None
+        """Why the last verdict was bad."""
+        self.known = False
+        """Whether there is a verdict yet."""
+        self._healthy = healthy
+        self._interval = interval
+        self._on_change = on_change
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._question: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread = threads.start(self._run, "p2plb-health")
+
+    def stop(self) -> None:
+        """Ask no more; idempotent."""
+        self._stopped.set()
+        threads.join(self._thread, LEAVE_WITHIN)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._judge(self._ask())
+            self._stopped.wait(self._interval)
+
+    def _judge(self, trouble: Exception | None) -> None:
+        changed = not self.known or (trouble is None) != (self.trouble is None)
+        self.trouble = trouble
+        if changed and not self._stopped.is_set():
+            if trouble is not None:
+                logger.warning("down: %s", trouble, exc_info=trouble.__cause__)
+            elif self.known:
+                logger.info("up again: healthy() says yes")
+            self._on_change(trouble is None)
+        self.known = True
+
+    def _ask(self) -> Exception | None:
+        """Return what is wrong, waiting no longer than the interval."""
+        if self._question is None or not self._question.is_alive():
+            self._found: list[Exception | None] = []
+            self._question = threads.start(partial(self._look, self._found), "p2plb-healthy")
+        self._question.join(self._interval)
+        return self._found[0] if self._found else P2PError(f"healthy() gave no answer within {self._interval:g} s")
+
+    def _look(self, found: list[Exception | None]) -> None:
+        try:
+            found.append(None if self._healthy() else P2PError("healthy() says no"))
+        except BaseException as error:  # the user's code, `sys.exit()` in it too
+            trouble = P2PError(f"healthy() raised {type(error).__name__}")
+            trouble.__cause__ = error
+            found.append(trouble)
