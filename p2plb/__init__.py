@@ -15,11 +15,10 @@ from p2plb.version import __version__
 
 if TYPE_CHECKING:
     from p2plb.balancing.call import Call
-    from p2plb.balancing.keys import Key, cookie, header, query
     from p2plb.balancing.node import Node
-    from p2plb.balancing.policy import Policy
     from p2plb.balancing.retry import Retry
     from p2plb.balancing.strategies.consistent_hash import ConsistentHash
+    from p2plb.balancing.strategies.keys import Key, cookie, header, query
     from p2plb.balancing.strategies.least_request import LeastRequest
     from p2plb.balancing.strategies.round_robin import RoundRobin
     from p2plb.balancing.view import Picker, Strategy
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from p2plb.httpx.transport import AsyncTransport, Transport
     from p2plb.instance import Instance
     from p2plb.options import call
+    from p2plb.policy import Policy
     from p2plb.routing import Route, by_host, by_path
     from p2plb.serving.registration import register
 
@@ -69,9 +69,9 @@ __all__ = [
 
 _HOMES = {
     "balancing.call": ("Call",),
-    "balancing.keys": ("Key", "cookie", "header", "query"),
+    "balancing.strategies.keys": ("Key", "cookie", "header", "query"),
     "balancing.node": ("Node",),
-    "balancing.policy": ("Policy",),
+    "policy": ("Policy",),
     "balancing.retry": ("Retry",),
     "balancing.strategies.consistent_hash": ("ConsistentHash",),
     "balancing.strategies.least_request": ("LeastRequest",),

@@ -3,26 +3,30 @@
 It knows nothing of httpx: a request is anything with `method`, `url`, `headers` and `extensions`.
 """
 
+import random
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from p2plb.balancing.attempts import Step, attempts
 from p2plb.balancing.balancer import Balancer
-from p2plb.balancing.call import Call, Outcome
-from p2plb.balancing.policy import Policy
+from p2plb.balancing.call import Call, Outcome, Via
 from p2plb.balancing.slots import Slots
 from p2plb.balancing.view import Strategy
+from p2plb.dial import Bypass, falls_back, first_way, host_of, usable
 from p2plb.discovery.registry import Registry
 from p2plb.instance import check_name, check_number
 from p2plb.observe.events import AttemptEnded, CallEnded, Observer, emit
 from p2plb.options import options, record
+from p2plb.policy import Policy
 from p2plb.repeatable import may_repeat
 from p2plb.retry_after import parse_retry_after
 from p2plb.routing import Route, make_route
 from p2plb.services import Services
 from p2plb.wire.lane import Wire
+
+Headers = list[tuple[bytes, bytes]]
 
 RESTING = frozenset({429, 503})
 """Answers whose `Retry-After` keeps calls away from the node (RFC 9110, RFC 6585)."""
@@ -30,18 +34,28 @@ RESTING = frozenset({429, 503})
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One call on its way: its state, the balancer that it asks and the policy that it follows."""
+    """One call on its way: its state, the balancer that it asks and the policy that it follows.
+
+    A call that goes past the instances from the start has no balancer: the registry is not asked for it.
+    """
 
     call: Call
-    balancer: Balancer
+    balancer: Balancer | None
     policy: Policy
     target: bytes
-    headers: list[tuple[bytes, bytes]]
+    headers: Headers
     tls_name: str
+    fallback: str | None
 
     def steps(self) -> Iterable[Step]:
         """Return the steps to carry out."""
-        return attempts(self.balancer, self.call, self.policy.retry)
+        return () if self.balancer is None else attempts(self.balancer, self.call, self.policy.retry)
+
+    def peers(self) -> Balancer:
+        """Return the balancer of a call that asked for instances."""
+        if self.balancer is None:
+            raise AssertionError("a call that goes past the instances ends with an outcome")
+        return self.balancer
 
     @property
     def repeats(self) -> bool:
@@ -62,6 +76,28 @@ class Exchange:
             deadline = head if deadline is None else min(deadline, head)
         sent = {**extensions, "timeout": {**timeout, "connect": connect}, "sni_hostname": self.tls_name}
         return Wire(self.target, self.headers, sent, deadline)
+
+    def outside(self) -> tuple[str, Wire]:
+        """Return the origin past the instances and what plain httpx sends there, bounded by the call's deadline."""
+        request, fallback = self.call.request, self.fallback
+        sent = {**request.extensions, "timeout": request.extensions.get("timeout") or {}}
+        if self.call.via is Via.FALLBACK and fallback is not None:
+            return fallback, Wire(self.target, self._fallback_headers(fallback), sent, self.call.deadline)
+        url = request.url
+        origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        return origin, Wire(url.raw_path, request.headers.raw, sent, self.call.deadline)
+
+    def _fallback_headers(self, fallback: str) -> Headers:
+        """Return the headers with the fallback's own Host, unless the caller or the policy has chosen one."""
+        request = self.call.request
+        chosen = request.headers.get("host", "").encode("ascii") != request.url.netloc  # httpx takes it from the URL
+        keep = chosen or self.policy.host is not None
+        return self.headers if keep else with_host(self.headers, host_of(fallback))
+
+
+def with_host(headers: Headers, host: str) -> Headers:
+    """Return headers with this Host."""
+    return [(b"Host", host.encode("ascii")), *(item for item in headers if item[0].lower() != b"host")]
 
 
 class Core:
@@ -101,6 +137,7 @@ class Core:
             raise TypeError("observers= is a collection of functions that take an event")
         self.route = make_route(route, policies)
         self._target: Callable[[Any], bytes] | None = getattr(self.route, "target", None)
+        self._bypass = Bypass()
         self._max_connections = max_connections
         self.slots = None if max_connections is None else Slots(max_connections)
         self.services = Services(
@@ -123,6 +160,7 @@ class Core:
         policy = self.services.policy(service)
         asked = options(request.extensions)
         secure = url.scheme in {"https", "wss"}
+        fallback = usable(policy.fallback, secure=secure)
         call = Call(
             service,
             request,
@@ -135,13 +173,22 @@ class Core:
             slots=self.slots,
             pool_timeout=(request.extensions.get("timeout") or {}).get("pool"),
         )
-        headers: list[tuple[bytes, bytes]] = request.headers.raw
+        call.via = first_way(fallback, policy.share, random.random, bypassed=self._bypass.covers(service, now))
+        headers: Headers = request.headers.raw
         if policy.host is not None:
-            host = (b"Host", policy.host.encode("ascii"))
-            headers = [host, *(item for item in headers if item[0].lower() != b"host")]
+            headers = with_host(headers, policy.host)
         target = url.raw_path if self._target is None else self._target(request)
         name = request.extensions.get("sni_hostname") or policy.tls_name or url.host
-        return Exchange(call, self.services.balancer(service, secure=secure, now=now), policy, target, headers, name)
+        balancer = self.services.balancer(service, secure=secure, now=now) if call.via is Via.PEER else None
+        return Exchange(call, balancer, policy, target, headers, name, fallback)
+
+    def goes_out(self, exchange: Exchange) -> bool:
+        """Whether a call goes past the instances now: to the fallback, or out as plain httpx would send it."""
+        call = exchange.call
+        can = exchange.fallback is not None and not self.services.final  # else the client has been closed meanwhile
+        if can and call.via is Via.PEER and falls_back(call, time.monotonic()):
+            call.via = Via.FALLBACK
+        return call.via is not Via.PEER
 
     def answered(self, status: int, response: Any, *, reused: bool) -> Outcome:
         """Return the outcome of an attempt that has the head of its answer."""
@@ -150,18 +197,28 @@ class Core:
             rest = parse_retry_after(response.headers.get("retry-after"), time.time())
         return Outcome(status=status, response=response, reused=reused, retry_after=rest)
 
+    def history(self, exchange: Exchange) -> Iterator[str]:
+        """Yield what an error says of the attempts before it, and of whom it is if that is the fallback."""
+        call = exchange.call
+        for number, one in enumerate(call.history, 1):
+            where = f"{call.service}/{one.instance.id} at {one.instance.url}"
+            yield f"p2plb attempt {number}: {where}: {one.reason} ({one.fault})"
+        if call.via is Via.FALLBACK:
+            why = "" if call.give_up is None else f": {self.services.explain(exchange.peers())}"
+            yield f"p2plb: it is the fallback {exchange.fallback} that has failed{why}"
+
     def ended(self, call: Call, error: BaseException | None) -> None:
         """Release what a call holds if it has no answer, and tell observers and `call()` blocks how it ended."""
         now = time.monotonic()
         cut_off = None if error is None else call.abandon(now)
-        record(call.served)
+        record(lambda: getattr(error, "p2plb", None) or call.served())
         if not self.observers:
             return
         if cut_off is not None:
             event = AttemptEnded(call.service, cut_off.instance, call.attempt, cut_off.seconds, None, error)
             emit(self.observers, event)
         status = call.outcome.status if error is None and call.outcome is not None else None
-        emit(self.observers, CallEnded(call.service, len(call.history), now - call.started, status, error))
+        emit(self.observers, CallEnded(call.service, len(call.history), now - call.started, status, error, call.via))
 
     def after_fork(self) -> None:
         """In a forked child: begin anew."""

@@ -9,8 +9,12 @@ from p2plb.discovery.registry import RegistryStatus
 SHOWN = 5
 
 
-def explain(balancer: Balancer, status: RegistryStatus, now: float) -> str:
-    """Return why nobody can serve a call of this balancer's service."""
+def explain(balancer: Balancer, status: RegistryStatus, now: float, fallback: str | None = None) -> str:
+    """Return why nobody can serve a call of this balancer's service, and what would help if the name is unknown."""
+    return _situation(balancer, status, now) + _ways_out(balancer, fallback)
+
+
+def _situation(balancer: Balancer, status: RegistryStatus, now: float) -> str:
     view = balancer.view
     if view is None:
         why = status.error or "it has not answered yet"
@@ -33,6 +37,15 @@ def explain(balancer: Balancer, status: RegistryStatus, now: float) -> str:
     elif others:
         text += "; it knows " + ", ".join(others[:SHOWN])
     return text
+
+
+def _ways_out(balancer: Balancer, fallback: str | None) -> str:
+    if fallback is not None and balancer.secure and not fallback.startswith("https:"):
+        return f"; its fallback {fallback} is passed over: https was asked"
+    if fallback is not None or (balancer.view is not None and balancer.view.snapshot.instances):
+        return ""
+    name = balancer.service
+    return f" (a Policy(fallback=…) would serve; if {name!r} is a host, by_host(only=…) says what services are)"
 
 
 @lru_cache(64)  # comparing with thousands of names takes long, and a wrong name is wrong for each call

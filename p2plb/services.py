@@ -10,9 +10,10 @@ import time
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
+from cachetools import LRUCache
+
 from p2plb import memory
 from p2plb.balancing.balancer import Balancer
-from p2plb.balancing.policy import Policy
 from p2plb.discovery import shared
 from p2plb.discovery.registry import Registry
 from p2plb.discovery.snapshot import Snapshot
@@ -20,6 +21,7 @@ from p2plb.errors import DiscoveryError
 from p2plb.explain import explain
 from p2plb.observe.events import Observer
 from p2plb.observe.stats import ServiceStats, Stats, service_stats
+from p2plb.policy import Policy
 
 MAX_SERVICES = 1024
 IDLE = 300.0
@@ -84,6 +86,7 @@ class Services:
         self.final = False
         """Whether a `close` holds for ever."""
         self._services: dict[ServiceKey, _Service] = {}
+        self._fallbacks: LRUCache[str, int] = LRUCache(MAX_SERVICES)
         self._lock = threading.Lock()
         self._sweep_at = clock() + idle
 
@@ -110,7 +113,17 @@ class Services:
         """Say why nobody can serve a call: what was looked for, where, how old, who was passed over and why."""
         registry = self.registry
         status = dataclasses.replace(registry.status(), age=registry.age(balancer.service))  # this service's own age
-        return explain(balancer, status, self.clock())
+        return explain(balancer, status, self.clock(), self.policy(balancer.service).fallback)
+
+    def fallbacks(self) -> frozenset[str]:
+        """Return the fallbacks of all policies."""
+        policies = (self._default, *self._policies.values())
+        return frozenset(policy.fallback for policy in policies if policy.fallback is not None)
+
+    def falls_back(self, service: str) -> None:
+        """Count a call that goes to its service's fallback."""
+        with self._lock:
+            self._fallbacks[service] = self._fallbacks.get(service, 0) + 1
 
     def stats(self) -> Stats:
         """Return the statistics of all services that were called lately."""
@@ -119,6 +132,8 @@ class Services:
         for (name, secure), service in list(self._services.items()):
             shown = f"https://{name}" if secure and (name, False) in self._services else name
             found[shown] = service_stats(service.balancer, now)
+        for name, count in list(self._fallbacks.items()):
+            found[name] = dataclasses.replace(found.get(name, ServiceStats(0, (), {})), fallbacks=count)
         return Stats(self.registry.status(), found)
 
     def close(self) -> None:
@@ -137,6 +152,7 @@ class Services:
         for service in self._services.values():
             service.end.detach()  # the watch is the parent's, and so may be the locks around it
         self._services = {}
+        self._fallbacks = LRUCache(MAX_SERVICES)
 
     def _take_hold(self) -> shared.Hold:
         hold = shared.hold(self._source)

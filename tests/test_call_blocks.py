@@ -14,7 +14,7 @@ import pytest
 
 import p2plb
 from p2plb import Policy
-from p2plb.balancing.call import Served
+from p2plb.balancing.call import Served, Via
 from p2plb.options import DEFAULTS, REMEMBERED, Options, options, record
 from tests.drivers import World, everywhere, on_loops
 from tests.scripted import Refusing, ScriptedServer, drop, hang, serving, static
@@ -251,5 +251,5 @@ def test_memory_is_bounded() -> None:
     """A block around a whole program remembers the last 1,000 calls."""
     with p2plb.call(key="k") as calls:
         for number in range(REMEMBERED + 5):
-            record(lambda number=number: Served(str(number), None, "peer", ()))  # type: ignore[misc]  # the loop's own
+            record(lambda number=number: Served(str(number), None, Via.PEER))  # type: ignore[misc]  # the loop's own
     assert (len(calls.served), calls.served[0].service) == (REMEMBERED, "5")

@@ -19,6 +19,7 @@ import pytest
 import p2plb
 from integration.harness.child import wire
 from p2plb import AsyncClient, AsyncTransport, Client, LeastRequest, NoInstances, Policy, Retry, Transport
+from p2plb.balancing.call import Served, Via
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.instance import Instance
 from tests.drivers import World, everywhere
@@ -71,7 +72,7 @@ async def test_no_proxy(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,users")
     async with world.client(server.static(), trust_env=True) as client:
         assert (await client.get(f"{server.url}/plain")).text == "/plain"
-        assert "p2plb" in (await client.get("http://users/a")).extensions
+        assert (await client.get("http://users/a")).extensions["p2plb"].via == "peer"
     assert proxy.requests == []
 
 
@@ -91,7 +92,7 @@ async def test_what_is_no_service(world: World, server: ScriptedServer, url: str
     async with world.client("static://other=127.0.0.1:1") as client:
         with contextlib.suppress(httpx.ConnectError):  # the name does not resolve
             response = await client.get(url.format(port=server.port))
-            assert "p2plb" not in response.extensions
+            assert response.extensions["p2plb"] == Served(None, None, Via.PLAIN)
             assert response.text == "/x"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from p2plb.balancing.keys import Key, cookie, header, query
+from p2plb.balancing.strategies.keys import Key, cookie, header, query
 
 REQUEST = httpx.Request(
     "GET",

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from p2plb.balancing.policy import Policy
 from p2plb.balancing.retry import Retry
 from p2plb.balancing.strategies.least_request import LeastRequest
 from p2plb.balancing.strategies.round_robin import RoundRobin
 from p2plb.options import DEFAULTS, Options, call, options
+from p2plb.policy import Policy
 
 
 def test_defaults() -> None:
@@ -45,6 +45,18 @@ def test_derived() -> None:
         ({"host": "a\r\nX: 1"}, TypeError, "Policy(host=) is a host name"),
         ({"host": "bücher.example"}, TypeError, "Policy(host=) is a host name"),
         ({"host": "a b"}, TypeError, "Policy(host=) is a host name"),
+        ({"fallback": 7}, TypeError, "a url is a string, not a int"),
+        ({"fallback": "users:8000"}, ValueError, "an origin such as http://users.prod.svc:8000: http or https"),
+        ({"fallback": "ftp://users"}, ValueError, "not 'ftp://users'"),
+        ({"fallback": "http://users/"}, ValueError, "without user, path or query, not 'http://users/'"),
+        ({"fallback": "http://users?x"}, ValueError, "without user, path or query"),
+        ({"fallback": "http://users:0"}, ValueError, "Policy(fallback=) is an origin"),
+        ({"fallback": "http://users:65536"}, ValueError, "Policy(fallback=) is an origin"),
+        ({"fallback": "http://[::"}, ValueError, "Policy(fallback=) is an origin"),
+        ({"fallback": ""}, ValueError, "Policy(fallback=) is an origin"),
+        ({"share": 0.5}, ValueError, "Policy(share=) below 1 needs a fallback="),
+        ({"share": 1.5, "fallback": "http://users"}, ValueError, "Policy(share=) is from 0 to 1, not 1.5"),
+        ({"share": None, "fallback": "http://users"}, TypeError, "Policy(share=) is a number, not None"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
@@ -52,6 +64,19 @@ def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], says
     with pytest.raises(error) as caught:
         Policy(**arguments)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("origin", ["http://users.prod.svc:8000", "https://[::1]:443", "http://user_service:80"])
+def test_fallbacks(origin: str) -> None:
+    """A fallback is any origin, with the underscores that compose allows in its names."""
+    assert (Policy(fallback=origin).fallback, Policy(fallback=origin).share) == (origin, 1.0)
+
+
+def test_a_fallbacks_password_is_not_repeated() -> None:
+    """What stands before an @ stays out of the error."""
+    with pytest.raises(ValueError, match="without user") as caught:
+        Policy(fallback="http://me:hush@users:80")
+    assert "hush" not in str(caught.value)
 
 
 def test_options_of_a_call() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from p2plb import services as module
-from p2plb.balancing.policy import Policy
 from p2plb.balancing.strategies.round_robin import RoundRobin
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.discovery.registry import Announcement, Listener, Registry, RegistryStatus, Watch
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.instance import Instance
+from p2plb.policy import Policy
 from p2plb.services import MAX_SERVICES, Services
 from tests.contract_registry import until
 from tests.fakes import Clock, instance, snapshot

@@ -72,7 +72,7 @@ def test_unknown_name() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("Policy", "strategy retry timeout attempt_timeout connect_timeout tls_name host only"),
+        ("Policy", "strategy retry timeout attempt_timeout connect_timeout tls_name host only fallback share"),
         ("Retry", "attempts statuses backoff max_backoff max_retry_after repeatable"),
         ("Client", "registry options"),
         ("AsyncClient", "registry options"),
@@ -132,7 +132,7 @@ def test_what_is_optional_is_loaded_by_those_who_use_it() -> None:
 
 def test_the_data_plane_needs_no_httpx() -> None:
     """Balancing works without a word of httpx, sockets or etcd."""
-    found = modules_after("import p2plb.balancing.attempts, p2plb.balancing.policy")
+    found = modules_after("import p2plb.balancing.attempts, p2plb.policy")
     assert not found & {"httpx", "httpcore", "anyio", "trio", "ssl", "p2plb.wire", "p2plb.discovery.registry"}
 
 
@@ -180,6 +180,8 @@ ALLOWED = {
     "p2plb.routing": BASIS,
     "p2plb.repeatable": (),
     "p2plb.retry_after": (),
+    "p2plb.dial": (*BASIS, "p2plb.balancing"),
+    "p2plb.policy": (*BASIS, "p2plb.balancing"),
     "p2plb.discovery.snapshot": BASIS,
     "p2plb.discovery": (*BASIS, "p2plb.discovery"),
     "p2plb.balancing": (
@@ -206,6 +208,8 @@ ALLOWED_FOREIGN = {
     "p2plb.repeatable": (),
     "p2plb.retry_after": (),
     "p2plb.core": (),
+    "p2plb.dial": (),
+    "p2plb.policy": (),
     "p2plb.services": (),
     "p2plb.explain": (),
     "p2plb.discovery.etcd": ("httpx", "httpcore", "ssl", "socket"),

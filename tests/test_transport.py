@@ -258,7 +258,7 @@ async def test_the_drop_in_transport(world: World, server: ScriptedServer) -> No
     async with world.plain(transport=transport) as client:
         assert (await client.get("http://users/a")).text == "/a"
         plain = await client.get(f"{server.url}/b")
-        assert (plain.text, "p2plb" in plain.extensions) == ("/b", False)
+        assert (plain.text, plain.extensions["p2plb"].via) == ("/b", "plain")
     assert server.requests[1].headers["host"] == f"127.0.0.1:{server.port}"
 
 

@@ -70,7 +70,7 @@ def main() -> None:
             try:
                 client.get("http://user/42")
             except p2plb.NoInstances as error:
-                print("NoInstances:", str(error).rpartition("; ")[2])
+                print("NoInstances:", str(error).partition("; ")[2])
 
             nodes = client.stats().services["users"].nodes
             print("stats:", ", ".join(f"{node.state} {node.in_flight} in flight" for node in nodes))

@@ -15,4 +15,4 @@ def test_the_example_runs() -> None:
     assert lines[0] == "users, in turn: [10, 10, 10]"
     assert lines[1] == "orders of one customer, instances: 1"
     assert lines[3] == "it saw: /42 Host: users"
-    assert lines[4] == "NoInstances: did you mean 'users'?"
+    assert lines[4].startswith("NoInstances: did you mean 'users'?")

@@ -50,7 +50,7 @@ class Balancer:
         self.ejections = Ejections()
         self.rng = rng or random.Random()
         self._strategy = strategy
-        self._secure = secure
+        self.secure = secure
         self._only = only
         self._start_timeout = start_timeout
         self._observers = observers
@@ -65,7 +65,7 @@ class Balancer:
     def update(self, snapshot: Snapshot) -> tuple[Node, ...]:
         """Put a snapshot in force and return the nodes that have left: what they hold open may be closed."""
         with self._update_lock:
-            usable, left_out = select(snapshot.instances, secure=self._secure, only=self._only)
+            usable, left_out = select(snapshot.instances, secure=self.secure, only=self._only)
             before = self._nodes
             nodes = {(i.id, i.url): self._node(i) for i in usable}
             members = tuple(nodes.values())

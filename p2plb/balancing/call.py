@@ -36,19 +36,24 @@ class Attempt(NamedTuple):
     fault: Fault | None = None
 
 
+class Via(enum.StrEnum):
+    """By which way a call goes."""
+
+    PEER = "peer"  # straight to an instance
+    FALLBACK = "fallback"  # to the policy's fallback
+    PLAIN = "plain"  # as plain httpx sends it: it is for no service, or the service is bypassed and has no fallback
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """Who served a call: `response.extensions["p2plb"]`, and `error.p2plb` on what is raised."""
 
-    service: str
+    service: str | None  # None: the request was for no service
     instance: Instance | None
-    via: str  # "peer": straight to an instance
-    attempts: tuple[Attempt, ...]
-
-    @property
-    def maybe_processed(self) -> bool:
-        """Whether some instance may have carried the request out: False says that it certainly was not."""
-        return any(a.fault in (None, Fault.MAYBE_PROCESSED) for a in self.attempts)
+    via: Via
+    attempts: tuple[Attempt, ...] = ()
+    maybe_processed: bool = True
+    """Whether somebody may have carried the request out: False says that it certainly was not."""
 
 
 @dataclass(slots=True)
@@ -109,6 +114,7 @@ class Call:
         "slots",
         "started",
         "tried",
+        "via",
     )
 
     def __init__(
@@ -143,6 +149,7 @@ class Call:
         self.history: list[Attempt] = []
         self.outcome: Outcome | None = None
         self.give_up: GiveUp | None = None
+        self.via = Via.PEER
         self.sent_at = 0.0
         self._claim: Claim | None = None
         self._node: Node | None = None
@@ -198,6 +205,11 @@ class Call:
 
     def served(self) -> Served:
         """Return who served the call, for the caller."""
-        answered = self.outcome is not None and self.outcome.error is None
-        instance = self._node.instance if answered and self._node is not None else None
-        return Served(self.service, instance, "peer", tuple(self.history))
+        peer, outcome = self.via is Via.PEER, self.outcome
+        answered = outcome is not None and outcome.error is None
+        instance = self._node.instance if answered and peer and self._node is not None else None
+        faults = [attempt.fault for attempt in self.history]
+        if not peer:
+            faults.append(None if outcome is None else outcome.fault)
+        maybe = any(fault in (None, Fault.MAYBE_PROCESSED) for fault in faults)
+        return Served(self.service, instance, self.via, tuple(self.history), maybe)

@@ -9,8 +9,7 @@ import httpcore
 import httpx
 
 from p2plb import forks
-from p2plb.balancing.call import Call, Ending, Fault, Outcome
-from p2plb.balancing.policy import Policy
+from p2plb.balancing.call import Call, Ending, Fault, Outcome, Served, Via
 from p2plb.balancing.view import Strategy
 from p2plb.core import Core, Exchange
 from p2plb.discovery.registry import Registry
@@ -19,6 +18,7 @@ from p2plb.httpx.family import NoInstances, replayable, understand
 from p2plb.instance import Instance
 from p2plb.observe.events import Observer
 from p2plb.observe.stats import Stats
+from p2plb.policy import Policy
 from p2plb.routing import Route
 from p2plb.services import CLOSED
 from p2plb.wire.lane import Dial
@@ -56,6 +56,8 @@ class Base(ABC):
             raise ValueError("one of http1= and http2= must be True")
         self._limits = limits
         self._inner = inner
+        self.outlets: Mapping[str, Any] = {}
+        """The transports for fallbacks that shall not go out through the plain one: proxies and mounts of a client."""
         self._trust_env = trust_env
         self._dial = Dial(
             httpcore,
@@ -92,6 +94,10 @@ class Base(ABC):
         """Return the call that a request makes, None if it is not for a service."""
         return self._core.exchange(request, replayable=replayable(request))
 
+    def fallbacks(self) -> frozenset[str]:
+        """Return the origins that calls may fall back to."""
+        return self._core.services.fallbacks()
+
     @abstractmethod
     def after_fork(self) -> None:
         """In a forked child: begin anew, and leave what was inherited alone."""
@@ -99,6 +105,10 @@ class Base(ABC):
     @abstractmethod
     def _mark(self) -> None:
         """Nodes have left: what was open to them may be closed."""
+
+    @abstractmethod
+    def _plain_transport(self) -> Any:
+        """Return httpx's own transport, made at first use."""
 
     def client_arguments(self) -> dict[str, Any]:
         """Return what httpx itself shall use for hosts that are no services."""
@@ -133,22 +143,29 @@ class Base(ABC):
             )
         return self._core.answered(response.status_code, response, reused=reused)
 
+    def _outlet(self, exchange: Exchange, plain: Callable[[], Any]) -> Any:
+        """Let go of the instances and return the transport past them."""
+        call = exchange.call
+        call.release()
+        call.outcome = None
+        if call.via is Via.PLAIN or exchange.fallback is None:
+            return plain()
+        self._core.services.falls_back(call.service)
+        return self.outlets.get(exchange.fallback) or self._plain_transport()
+
     def _result(self, exchange: Exchange) -> httpx.Response:
         """Return the answer of a call, or raise what has become of it."""
         call, outcome = exchange.call, exchange.call.outcome
         served = call.served()
         if outcome is not None and outcome.error is None:
             self._core.ended(call, None)
-            response: httpx.Response = outcome.response
-            response.extensions = {**response.extensions, "p2plb": served}
-            return response
+            return _signed(outcome.response, served)
         error = self._given_up(exchange) if outcome is None or outcome.error is None else outcome.error
         call.release()
         call.outcome = None
         error.p2plb = served  # type: ignore[attr-defined]  # as on an answer's extensions
-        for number, attempt in enumerate(served.attempts, 1):
-            where = f"{served.service}/{attempt.instance.id} at {attempt.instance.url}"
-            error.add_note(f"p2plb attempt {number}: {where}: {attempt.reason} ({attempt.fault})")
+        for note in self._core.history(exchange):
+            error.add_note(note)
         try:
             raise error
         finally:
@@ -159,6 +176,17 @@ class Base(ABC):
         if call.give_up is not None and call.give_up.ending is Ending.NO_CONNECTION:
             text = f"all {self._limits and self._limits.max_connections} connections of limits= are busy"
             return httpx.PoolTimeout(text, request=call.request)
-        if self._core.services.final and exchange.balancer.view is None:
+        balancer = exchange.peers()
+        if self._core.services.final and balancer.view is None:
             return RuntimeError(CLOSED)
-        return NoInstances(self._core.services.explain(exchange.balancer), request=call.request)
+        return NoInstances(self._core.services.explain(balancer), request=call.request)
+
+
+def unrouted(response: httpx.Response) -> httpx.Response:
+    """Write on an answer that its request was for no service."""
+    return _signed(response, Served(None, None, Via.PLAIN))
+
+
+def _signed(response: httpx.Response, served: Served) -> httpx.Response:
+    response.extensions = {**response.extensions, "p2plb": served}
+    return response

@@ -5,7 +5,7 @@ gives its place to one that lets the route decide between an instance and what w
 there wins. Standing where httpx looks, ours are also what others find who wrap a client's transports (OpenTelemetry).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
@@ -39,6 +39,7 @@ class Client(httpx.Client):
         ours, httpx_options = _split(options)
         self._peers = Transport(registry, **ours)
         super().__init__(**httpx_options, **self._peers.client_arguments())
+        self._peers.outlets = _outlets(self._peers.fallbacks(), self._mounts, httpx_options.get("transport"))
         given = httpx_options.get("mounts") or {}
         for pattern, proxy in _made_by_httpx(self._mounts, given).items():
             self._mounts[pattern] = _Switch(self._peers, proxy)
@@ -80,6 +81,7 @@ class AsyncClient(httpx.AsyncClient):
         ours, httpx_options = _split(options)
         self._peers = AsyncTransport(registry, **ours)
         super().__init__(**httpx_options, **self._peers.client_arguments())
+        self._peers.outlets = _outlets(self._peers.fallbacks(), self._mounts, httpx_options.get("transport"))
         given = httpx_options.get("mounts") or {}
         for pattern, proxy in _made_by_httpx(self._mounts, given).items():
             self._mounts[pattern] = _AsyncSwitch(self._peers, proxy)
@@ -122,8 +124,7 @@ class _Switch(httpx.BaseTransport):
         self._plain = plain
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = self._peers.exchange(request)
-        return self._plain.handle_request(request) if exchange is None else self._peers.drive(exchange)
+        return self._peers.carry(request, lambda: self._plain)
 
     def close(self) -> None:
         self._plain.close()
@@ -137,10 +138,7 @@ class _AsyncSwitch(httpx.AsyncBaseTransport):
         self._plain = plain
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = self._peers.exchange(request)
-        if exchange is None:
-            return await self._plain.handle_async_request(request)
-        return await self._peers.drive(exchange)
+        return await self._peers.carry(request, lambda: self._plain)
 
     async def aclose(self) -> None:
         await self._plain.aclose()
@@ -156,3 +154,13 @@ def _made_by_httpx(mounts: Mapping[Any, Any], given: Mapping[str, Any]) -> dict[
     """Return the mounted transports that httpx made for proxies."""
     users = {id(one) for one in given.values()}
     return {pattern: one for pattern, one in mounts.items() if one is not None and id(one) not in users}
+
+
+def _outlets(fallbacks: Iterable[str], mounts: Mapping[Any, Any], default: Any) -> dict[str, Any]:
+    """Return the transports that httpx takes for fallbacks where that is none that it made for plain hosts."""
+    found = {}
+    for origin in fallbacks:
+        url = httpx.URL(origin)
+        mounted = next((transport for pattern, transport in mounts.items() if pattern.matches(url)), None)
+        found[origin] = default if mounted is None else mounted
+    return {origin: transport for origin, transport in found.items() if transport is not None}

@@ -20,12 +20,12 @@ IDLE: Final = 300.0
 
 
 class InnerLane:
-    """One call on a node's transport: the transport is shared, so there is nothing to close with the call."""
+    """One call on an origin's transport: the transport is shared, so there is nothing to close with the call."""
 
     reused = False
 
-    def __init__(self, node: Node, transport: Any) -> None:
-        self.node = node
+    def __init__(self, origin: str, transport: Any) -> None:
+        self._origin = origin
         self._transport = transport
         self._sent: httpx.Request | None = None
         self._deadline: float | None = None
@@ -36,11 +36,9 @@ class InnerLane:
         return response
 
     def _retarget(self, request: httpx.Request, wire: Wire) -> httpx.Request:
-        one = self.node.instance
-        host = f"[{one.host}]" if ":" in one.host else one.host
         self._sent = httpx.Request(
             request.method,
-            f"{one.scheme}://{host}:{one.port}" + wire.target.decode("ascii"),
+            self._origin + wire.target.decode("ascii"),
             headers=wire.headers,
             stream=request.stream,
             extensions={**wire.extensions, "timeout": _clipped(wire)},
@@ -79,6 +77,20 @@ class AsyncInnerLane(InnerLane):
 
     async def aclose(self) -> None:
         """Do nothing: closing the answer's stream has done it."""
+
+
+class Outside(InnerLane):
+    """One call on a transport that leads past the instances: it is whoever made it that closes it."""
+
+    def give_back(self, lane: InnerLane, *, complete: bool) -> None:
+        """Do nothing."""
+
+
+class AsyncOutside(AsyncInnerLane):
+    """The same for an async transport."""
+
+    async def give_back(self, lane: InnerLane, *, complete: bool) -> None:
+        """Do nothing."""
 
 
 def _clipped(wire: Wire) -> dict[str, float | None]:
@@ -146,7 +158,7 @@ class Inners(_Inners):
 
     def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> InnerLane:  # noqa: ARG002  as Lanes
         """Return the node's transport as a lane."""
-        return InnerLane(node, self._get(node))
+        return InnerLane(node.instance.url, self._get(node))
 
     def give_back(self, lane: InnerLane, *, complete: bool) -> None:  # noqa: ARG002  as Lanes
         """Close transports whose instances have left."""
@@ -166,7 +178,7 @@ class AsyncInners(_Inners):
 
     async def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> AsyncInnerLane:  # noqa: ARG002
         """Return the node's transport as a lane."""
-        return AsyncInnerLane(node, self._get(node))
+        return AsyncInnerLane(node.instance.url, self._get(node))
 
     async def give_back(self, lane: InnerLane, *, complete: bool) -> None:  # noqa: ARG002  as Lanes
         """Close transports whose instances have left."""

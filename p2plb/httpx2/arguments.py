@@ -8,10 +8,10 @@ from typing import Any, Final, TypedDict
 
 import httpx2
 
-from p2plb.balancing.policy import Policy
 from p2plb.balancing.view import Strategy
 from p2plb.instance import Instance
 from p2plb.observe.events import Observer
+from p2plb.policy import Policy
 from p2plb.routing import Route
 from p2plb.wire.network import SocketOption
 

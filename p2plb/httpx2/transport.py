@@ -7,6 +7,7 @@ trio. `Transport` sends what is not for a service out as plain httpx2 would.
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import anyio
@@ -17,9 +18,10 @@ from p2plb.balancing.call import Call, Outcome
 from p2plb.core import Exchange
 from p2plb.discovery.registry import Registry
 from p2plb.httpx2.arguments import TransportOptions, bounds
-from p2plb.httpx2.base import Base
+from p2plb.httpx2.base import Base, unrouted
 from p2plb.httpx2.body import AsyncBody, Body
-from p2plb.httpx2.inner import AsyncInners, Inners
+from p2plb.httpx2.inner import AsyncInners, AsyncOutside, Inners, Outside
+from p2plb.wire.lane import Wire
 from p2plb.wire.lanes import AsyncLanes, Lanes
 from p2plb.wire.loops import PerLoop
 from p2plb.wire.waiting import wait, wait_async
@@ -48,10 +50,14 @@ class Transport(Base, httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request to an instance of its service, or out as plain httpx2 would."""
-        exchange = self.exchange(request)
-        return self._plain_transport().handle_request(request) if exchange is None else self.drive(exchange)
+        return self.carry(request, self._plain_transport)
 
-    def drive(self, exchange: Exchange) -> httpx2.Response:
+    def carry(self, request: httpx2.Request, plain: Callable[[], httpx2.BaseTransport]) -> httpx2.Response:
+        """Do the same with `plain` for what goes out as it is."""
+        exchange = self.exchange(request)
+        return unrouted(plain().handle_request(request)) if exchange is None else self.drive(exchange, plain)
+
+    def drive(self, exchange: Exchange, plain: Callable[[], httpx2.BaseTransport]) -> httpx2.Response:
         """Carry out the steps of a call and return its answer."""
         call = exchange.call
         try:
@@ -65,21 +71,31 @@ class Transport(Base, httpx2.BaseTransport):
                         time.sleep(step.seconds)
                     case Wait():
                         wait(step)
+            if self._core.goes_out(exchange):
+                call.outcome = self._go_out(exchange, plain)
             return self._result(exchange)
         except BaseException as error:
             self._core.ended(call, error)
             raise
 
     def _send(self, exchange: Exchange, step: Send) -> Outcome:
-        call = exchange.call
-        lane = self._lanes.take(step.node, exchange.tls_name, repeatable=exchange.repeats, fresh=step.fresh)
+        lanes, call = self._lanes, exchange.call
+        lane = lanes.take(step.node, exchange.tls_name, repeatable=exchange.repeats, fresh=step.fresh)
+        return self._use(lane, lanes, call, exchange.wire(call.sent_at))
+
+    def _go_out(self, exchange: Exchange, plain: Callable[[], httpx2.BaseTransport]) -> Outcome:
+        origin, wire = exchange.outside()
+        lane = Outside(origin, self._outlet(exchange, plain))
+        return self._use(lane, lane, exchange.call, wire)
+
+    def _use(self, lane: Any, lanes: Any, call: Call, wire: Wire) -> Outcome:
         try:
-            response = lane.send(call.request, exchange.wire(call.sent_at))
+            response = lane.send(call.request, wire)
         except BaseException as error:
             lane.close()
             return self._outcome(error, call, lane)
         lane.limit(call.deadline)
-        body = Body(response.stream, lane, self._lanes, call.request, call.release)
+        body = Body(response.stream, lane, lanes, call.request, call.release)
         if getattr(response, "is_closed", False):  # an inner transport's answer that was read already
             body.close()
         return self._head(response, body, reused=lane.reused)
@@ -134,12 +150,16 @@ class AsyncTransport(Base, httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request to an instance of its service, or out as plain httpx2 would."""
+        return await self.carry(request, self._plain_transport)
+
+    async def carry(self, request: httpx2.Request, plain: Callable[[], httpx2.AsyncBaseTransport]) -> httpx2.Response:
+        """Do the same with `plain` for what goes out as it is."""
         exchange = self.exchange(request)
         if exchange is None:
-            return await self._plain.here().handle_async_request(request)
-        return await self.drive(exchange)
+            return unrouted(await plain().handle_async_request(request))
+        return await self.drive(exchange, plain)
 
-    async def drive(self, exchange: Exchange) -> httpx2.Response:
+    async def drive(self, exchange: Exchange, plain: Callable[[], httpx2.AsyncBaseTransport]) -> httpx2.Response:
         """Carry out the steps of a call and return its answer."""
         call = exchange.call
         try:
@@ -153,16 +173,26 @@ class AsyncTransport(Base, httpx2.AsyncBaseTransport):
                         await anyio.sleep(step.seconds)
                     case Wait():
                         await wait_async(step)
+            if self._core.goes_out(exchange):
+                call.outcome = await self._go_out(exchange, plain)
             return self._result(exchange)
         except BaseException as error:
             self._core.ended(call, error)
             raise
 
     async def _send(self, exchange: Exchange, step: Send) -> Outcome:
-        call, lanes = exchange.call, self._lanes.here()
+        lanes, call = self._lanes.here(), exchange.call
         lane = await lanes.take(step.node, exchange.tls_name, repeatable=exchange.repeats, fresh=step.fresh)
+        return await self._use(lane, lanes, call, exchange.wire(call.sent_at))
+
+    async def _go_out(self, exchange: Exchange, plain: Callable[[], httpx2.AsyncBaseTransport]) -> Outcome:
+        origin, wire = exchange.outside()
+        lane = AsyncOutside(origin, self._outlet(exchange, plain))
+        return await self._use(lane, lane, exchange.call, wire)
+
+    async def _use(self, lane: Any, lanes: Any, call: Call, wire: Wire) -> Outcome:
         try:
-            response = await lane.send(call.request, exchange.wire(call.sent_at))
+            response = await lane.send(call.request, wire)
         except BaseException as error:
             await lane.aclose()
             return self._outcome(error, call, lane)
@@ -181,6 +211,9 @@ class AsyncTransport(Base, httpx2.AsyncBaseTransport):
         if (plain := self._plain.pop()) is not None:
             await plain.aclose()
         await self._lanes.here().aclose()
+
+    def _plain_transport(self) -> httpx2.AsyncBaseTransport:
+        return self._plain.here()
 
     def _make_lanes(self) -> Any:
         if self._inner is not None:

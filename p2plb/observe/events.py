@@ -37,13 +37,17 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """A call has its answer's head (`status`) or raises (`error`) after `attempts` in `seconds`."""
+    """A call has its answer's head (`status`) or raises (`error`) after `attempts` on instances, in `seconds`.
+
+    `via` is "peer", "fallback", or "plain" for a bypassed service without a fallback.
+    """
 
     service: str
     attempts: int
     seconds: float
     status: int | None
     error: BaseException | None
+    via: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,15 @@ class NodeStats:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStats:
-    """The view in force for one service; `left_out` are the ids of instances that calls do not go to, with reasons."""
+    """The view in force for one service; `left_out` are the ids of instances that calls do not go to, with reasons.
+
+    `fallbacks` counts the calls that went to the policy's fallback since the client was made, served or not.
+    """
 
     revision: int
     nodes: tuple[NodeStats, ...]
     left_out: Mapping[str, str]
+    fallbacks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

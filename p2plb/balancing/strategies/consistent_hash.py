@@ -15,8 +15,8 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from p2plb.balancing.call import Call
-from p2plb.balancing.keys import Key
 from p2plb.balancing.node import Node
+from p2plb.balancing.strategies.keys import Key
 from p2plb.balancing.view import Picker
 
 POINTS: Final = 160
