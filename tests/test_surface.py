@@ -193,6 +193,7 @@ ALLOWED = {
     ),
     "p2plb.observe.events": BASIS,
     "p2plb.observe.stats": (*BASIS, "p2plb.balancing", "p2plb.discovery.registry"),
+    "p2plb.observe.tracing": (*BASIS, "p2plb.balancing.call", "p2plb.wire.lane"),
     "p2plb.wire": (*BASIS, "p2plb.balancing", "p2plb.wire"),
     "p2plb.serving": (*BASIS, "p2plb.discovery", "p2plb.serving"),
 }

@@ -21,6 +21,7 @@ from p2plb.httpx2.arguments import TransportOptions, bounds
 from p2plb.httpx2.base import Base, unrouted
 from p2plb.httpx2.body import AsyncBody, Body
 from p2plb.httpx2.inner import AsyncInners, AsyncOutside, Inners, Outside
+from p2plb.observe.tracing import sender
 from p2plb.wire.lane import Wire
 from p2plb.wire.lanes import AsyncLanes, Lanes
 from p2plb.wire.loops import PerLoop
@@ -90,7 +91,8 @@ class Transport(Base, httpx2.BaseTransport):
 
     def _use(self, lane: Any, lanes: Any, call: Call, wire: Wire) -> Outcome:
         try:
-            response = lane.send(call.request, wire)
+            send = sender(httpx2.HTTPTransport.handle_request, lane, call)
+            response = send(call.request, wire)
         except BaseException as error:
             lane.close()
             return self._outcome(error, call, lane)
@@ -192,7 +194,8 @@ class AsyncTransport(Base, httpx2.AsyncBaseTransport):
 
     async def _use(self, lane: Any, lanes: Any, call: Call, wire: Wire) -> Outcome:
         try:
-            response = await lane.send(call.request, wire)
+            send = sender(httpx2.AsyncHTTPTransport.handle_async_request, lane, call)
+            response = await send(call.request, wire)
         except BaseException as error:
             await lane.aclose()
             return self._outcome(error, call, lane)
