@@ -92,7 +92,7 @@ def test_many_threads_while_the_list_changes(servers: list[ScriptedServer]) -> N
         changing.join()
         assert len(calls) > THREADS
         (service,) = client._peers._core.services._services.values()
-        assert all(node.in_flight == 0 for node in service.balancer.view.nodes)  # type: ignore[union-attr]  # it was called
+        assert all(node.in_flight == 0 for node in service.view.nodes)  # type: ignore[union-attr]  # it was called
 
 
 def test_limits_in_many_threads(servers: list[ScriptedServer]) -> None:

@@ -34,25 +34,20 @@ ServiceKey = tuple[str, bool]
 """Name, and whether https was asked: a call that asked for it must never meet a node that is recorded without."""
 
 
-class _Service:
-    """One balancer with its watch; `end()` ends the watch, once.
+class _Service(Balancer):
+    """A balancer with its watch; `end()` ends the watch, once.
 
     The registry must not keep a client alive that its owner has dropped without closing it, so the watch ends with this
-    object at the latest.
+    object at the latest. A call holds it for as long as it waits.
     """
-
-    __slots__ = ("__weakref__", "balancer", "end", "on_gone", "used")
 
     end: "weakref.finalize[..., _Service]"
 
-    def __init__(self, balancer: Balancer, used: float, on_gone: Callable[[], object]) -> None:
-        self.balancer = balancer
+    def watch(self, registry: Registry, used: float, on_gone: Callable[[], object]) -> None:
+        """Have each snapshot put in force."""
         self.used = used
         self.on_gone = on_gone
-
-    def watch(self, registry: Registry) -> None:
-        """Have the balancer told of every snapshot."""
-        self.end = weakref.finalize(self, registry.watch(self.balancer.service, _listener(weakref.ref(self))).close)
+        self.end = weakref.finalize(self, registry.watch(self.service, _listener(weakref.ref(self))).close)
         self.end.atexit = False
 
 
@@ -107,7 +102,7 @@ class Services:
         found.used = now
         if now >= self._sweep_at:
             self._sweep(now)
-        return found.balancer
+        return found
 
     def explain(self, balancer: Balancer) -> str:
         """Say why nobody can serve a call: what was looked for, where, how old, who was passed over and why."""
@@ -131,19 +126,24 @@ class Services:
         found: dict[str, ServiceStats] = {}
         for (name, secure), service in list(self._services.items()):
             shown = f"https://{name}" if secure and (name, False) in self._services else name
-            found[shown] = service_stats(service.balancer, now)
+            found[shown] = service_stats(service, now)
         for name, count in list(self._fallbacks.items()):
             found[name] = dataclasses.replace(found.get(name, ServiceStats(0, (), {})), fallbacks=count)
         return Stats(self.registry.status(), found)
 
     def close(self) -> None:
-        """End all watches and give the registry up; idempotent. A later call begins anew."""
+        """End all watches and give the registry up; idempotent.
+
+        Unless it is `final` a later call begins anew, and calls that wait for their first view go on: the transport may
+        have other users.
+        """
         with self._lock:
             services, self._services = self._services, {}
             hold, self._closed = self._hold, True
         for service in services.values():
-            service.end()
-            service.balancer.abandon()
+            if self.final or service.view is not None:
+                service.end()
+                service.abandon()
         hold.close()
 
     def after_fork(self) -> None:
@@ -168,25 +168,26 @@ class Services:
                 raise RuntimeError(CLOSED)
             if self._closed:
                 self._hold, self._closed = self._take_hold(), False
-            service = _Service(self._balancer(key, self._start_timeout), now, self._on_gone)
+            service = self._service(key)
             try:
-                service.watch(self.registry)
-            except DiscoveryError:  # whoever made the registry has closed it: there is nothing to wait for
-                return _Service(self._balancer(key, 0.0), now, self._on_gone)
+                service.watch(self.registry, now, self._on_gone)
+            except DiscoveryError:  # whoever made the registry has closed it
+                service.abandon()
+                return service
             self._services = {**self._services, key: service}
         if len(self._services) > MAX_SERVICES:
             self._sweep(now)
         return service
 
-    def _balancer(self, key: ServiceKey, start_timeout: float) -> Balancer:
+    def _service(self, key: ServiceKey) -> _Service:
         name, secure = key
         policy = self.policy(name)
-        return Balancer(
+        return _Service(
             name,
             policy.strategy,
             secure=secure,
             only=policy.only,
-            start_timeout=start_timeout,
+            start_timeout=self._start_timeout,
             observers=self._observers,
             known=memory.recall(self.registry, (key, policy.tls_name, policy.connect_timeout, self._reach)),
         )
@@ -205,7 +206,7 @@ class Services:
 def _listener(service: "weakref.ref[_Service]") -> Callable[[Snapshot], None]:
     def listen(snapshot: Snapshot) -> None:
         found = service()
-        if found is not None and found.balancer.update(snapshot):
+        if found is not None and found.update(snapshot):
             found.on_gone()
 
     return listen

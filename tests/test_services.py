@@ -10,64 +10,12 @@ import pytest
 from p2plb import services as module
 from p2plb.balancing.strategies.round_robin import RoundRobin
 from p2plb.discovery.memory import MemoryRegistry
-from p2plb.discovery.registry import Announcement, Listener, Registry, RegistryStatus, Watch
-from p2plb.discovery.snapshot import Snapshot
-from p2plb.instance import Instance
+from p2plb.discovery.registry import Registry
 from p2plb.policy import Policy
 from p2plb.services import MAX_SERVICES, Services
 from tests.contract_registry import until
+from tests.fake_registry import FakeRegistry
 from tests.fakes import Clock, instance, snapshot
-
-
-class FakeWatch:
-    """One watch of the fake registry."""
-
-    def __init__(self, watches: list["FakeWatch"], service: str, listener: Listener) -> None:
-        self.service = service
-        self.listener = listener
-        self._watches = watches
-        watches.append(self)
-
-    def close(self) -> None:
-        if self in self._watches:
-            self._watches.remove(self)
-
-
-class FakeRegistry(Registry):
-    """A registry without threads: `tell` is its notifier."""
-
-    url = "fake://"
-
-    def __init__(self) -> None:
-        self.watches: list[FakeWatch] = []
-        self.closed = False
-
-    @property
-    def watched(self) -> list[str]:
-        return sorted(watch.service for watch in self.watches)
-
-    def tell(self, told: Snapshot) -> None:
-        for watch in list(self.watches):
-            if watch.service == told.service:
-                watch.listener(told)
-
-    def watch(self, service: str, listener: Listener) -> Watch:
-        return FakeWatch(self.watches, service, listener)
-
-    def snapshot(self, service: str) -> Snapshot | None:
-        return None
-
-    def list(self, timeout: float = 5.0) -> tuple[Snapshot, ...]:
-        return ()
-
-    def announce(self, instance: Instance, **_: Any) -> Announcement:
-        raise NotImplementedError
-
-    def status(self) -> RegistryStatus:
-        return RegistryStatus(self.url, True, 0.0, None, 0, 0, ())
-
-    def close(self) -> None:
-        self.closed = True
 
 
 @pytest.fixture
@@ -178,6 +126,7 @@ def test_close_and_again(registry: FakeRegistry) -> None:
     """F79: closing ends all watches and is idempotent; a later call begins anew; a given registry stays open."""
     services = make(registry)
     first = call(services)
+    registry.tell(snapshot("a"))
     services.close()
     services.close()
     assert registry.watched == []
@@ -186,6 +135,22 @@ def test_close_and_again(registry: FakeRegistry) -> None:
     assert call(services) is not first
     assert registry.watched == ["users"]
     services.close()
+
+
+def test_closed_before_the_first_view(registry: FakeRegistry) -> None:
+    """F79: who waits for a first view goes on waiting when the transport is closed, but not when that is for ever."""
+    services = make(registry)
+    waits = call(services)
+    services.close()
+    assert registry.watched == ["users"]
+    assert not waits.ready()
+    del waits
+    assert registry.watched == [], "nobody waits any more"
+    waits = call(services)
+    services.final = True
+    services.close()
+    assert registry.watched == []
+    assert waits.ready()
 
 
 def test_dropped_clients_are_not_kept_alive(registry: FakeRegistry) -> None:

@@ -57,8 +57,9 @@ class Client(httpx.Client):
 
     def close(self) -> None:
         """Close the client and give the registry up."""
+        self._peers.finish()
         super().close()
-        self._peers.shut()
+        self._peers.close()
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -70,8 +71,9 @@ class Client(httpx.Client):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        self._peers.finish()
         super().__exit__(exc_type, exc_value, traceback)
-        self._peers.shut()
+        self._peers.close()
 
 
 class AsyncClient(httpx.AsyncClient):
@@ -99,6 +101,7 @@ class AsyncClient(httpx.AsyncClient):
 
     async def aclose(self) -> None:
         """Close the client and give the registry up."""
+        self._peers.finish()
         await super().aclose()
         await self._peers.aclose()
 
@@ -112,6 +115,7 @@ class AsyncClient(httpx.AsyncClient):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        self._peers.finish()
         await super().__aexit__(exc_type, exc_value, traceback)
         await self._peers.aclose()
 

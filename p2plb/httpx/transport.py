@@ -104,7 +104,7 @@ class Transport(Base, httpx.BaseTransport):
     def close(self) -> None:
         """Close idle connections and give the registry up; busy connections end with their calls. Idempotent.
 
-        A later request opens again, as with httpx's own transports.
+        A later request opens again, as with httpx's own transports, so clients that share one may close at any time.
         """
         self._lanes.close()
         plain, self._plain = self._plain, None
@@ -112,10 +112,9 @@ class Transport(Base, httpx.BaseTransport):
             plain.close()
         self._core.services.close()
 
-    def shut(self) -> None:
-        """Close for ever: a call that another thread has begun meanwhile opens nothing that would stay."""
+    def finish(self) -> None:
+        """Let the next `close` hold for ever: a call that another thread has begun opens nothing that would stay."""
         self._core.services.final = self._lanes.final = True
-        self.close()
 
     def _make_lanes(self) -> Any:
         if self._inner is not None:
@@ -216,6 +215,12 @@ class AsyncTransport(Base, httpx.AsyncBaseTransport):
 
     def _plain_transport(self) -> httpx.AsyncBaseTransport:
         return self._plain.here()
+
+    def finish(self) -> None:
+        """Let the next `aclose` hold for ever: a call that another task has begun opens nothing that would stay."""
+        self._core.services.final = True
+        for lanes in self._lanes.all():
+            lanes.final = True
 
     def _make_lanes(self) -> Any:
         if self._inner is not None:

@@ -58,8 +58,9 @@ class Client(httpx2.Client):
 
     def close(self) -> None:
         """Close the client and give the registry up."""
+        self._peers.finish()
         super().close()
-        self._peers.shut()
+        self._peers.close()
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -71,8 +72,9 @@ class Client(httpx2.Client):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        self._peers.finish()
         super().__exit__(exc_type, exc_value, traceback)
-        self._peers.shut()
+        self._peers.close()
 
 
 class AsyncClient(httpx2.AsyncClient):
@@ -100,6 +102,7 @@ class AsyncClient(httpx2.AsyncClient):
 
     async def aclose(self) -> None:
         """Close the client and give the registry up."""
+        self._peers.finish()
         await super().aclose()
         await self._peers.aclose()
 
@@ -113,6 +116,7 @@ class AsyncClient(httpx2.AsyncClient):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        self._peers.finish()
         await super().__aexit__(exc_type, exc_value, traceback)
         await self._peers.aclose()
 

@@ -7,7 +7,7 @@ transport is closed when its instance has left, or has not been called for long,
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import httpx2
@@ -18,6 +18,7 @@ from p2plb.wire.lane import Wire
 from p2plb.wire.network import clip
 
 IDLE: Final = 300.0
+_LONG_AGO: Final = float("-inf")
 
 
 class InnerLane:
@@ -25,7 +26,8 @@ class InnerLane:
 
     reused = False
 
-    def __init__(self, origin: str, transport: Any) -> None:
+    def __init__(self, origin: str, transport: Any, node: Node | None = None) -> None:
+        self.node = node
         self._origin = origin
         self._transport = transport
         self._sent: httpx2.Request | None = None
@@ -130,24 +132,31 @@ class _Inners:
         """Say that nodes have left: their transports are closed when the next call ends."""
         self._look = True
 
-    def _over(self) -> list[Any]:
-        """Take out the transports whose node has left, or was not called for long; none while a call is on them."""
+    def _over(self, node: Node | None) -> list[Any]:
+        """Take out the transports that nobody needs any more; none while a call is on them, but the one that ends."""
         now = time.monotonic()
-        if not self._look and now < self._look_at:
+        if not (self._look or self.final) and now < self._look_at:
             return []
         with self._lock:
             self._look_at = now + IDLE / 4
             old = now - IDLE
-            over = [n for n, (_, used) in self._transports.items() if not n.in_flight and (n.retired or used < old)]
-            closing = {id(one): one for one in (self._transports.pop(node)[0] for node in over)}
-            self._look = any(node.retired for node in self._transports)
-            still = {id(transport) for transport, _ in self._transports.values()}  # one may serve several instances
-        return [transport for key, transport in closing.items() if key not in still]
+            free = [(n, used) for n, (_, used) in self._transports.items() if n.in_flight <= (n is node)]
+            closing = self._taken(n for n, used in free if self.final or n.retired or used < old)
+            self._look = any(n.retired or used < old for n, (_, used) in self._transports.items())
+        return closing
 
     def _all(self) -> list[Any]:
+        """Take out the transports that no call is on; the others are over when their calls end."""
         with self._lock:
-            transports, self._transports = self._transports, {}
-        return list({id(transport): transport for transport, _ in transports.values()}.values())
+            closing = self._taken([node for node in self._transports if not node.in_flight])
+            self._transports = {node: (transport, _LONG_AGO) for node, (transport, _) in self._transports.items()}
+            self._look = bool(self._transports)
+        return closing
+
+    def _taken(self, nodes: Iterable[Node]) -> list[Any]:
+        taken = {id(one): one for one in [self._transports.pop(node)[0] for node in nodes]}
+        still = {id(transport) for transport, _ in self._transports.values()}  # one may serve several instances
+        return [transport for key, transport in taken.items() if key not in still]
 
     def drop(self) -> None:
         """In a forked child: forget what was inherited."""
@@ -159,15 +168,15 @@ class Inners(_Inners):
 
     def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> InnerLane:  # noqa: ARG002  as Lanes
         """Return the node's transport as a lane."""
-        return InnerLane(node.instance.url, self._get(node))
+        return InnerLane(node.instance.url, self._get(node), node)
 
     def give_back(self, lane: InnerLane, *, complete: bool) -> None:  # noqa: ARG002  as Lanes
-        """Close transports whose instances have left."""
-        for transport in self._over():
+        """Close the transports that nobody needs any more."""
+        for transport in self._over(lane.node):
             transport.close()
 
     def close(self) -> None:
-        """Close all transports."""
+        """Close the transports that no call is on, the others when their calls end."""
         for transport in self._all():
             transport.close()
 
@@ -179,14 +188,14 @@ class AsyncInners(_Inners):
 
     async def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> AsyncInnerLane:  # noqa: ARG002
         """Return the node's transport as a lane."""
-        return AsyncInnerLane(node.instance.url, self._get(node))
+        return AsyncInnerLane(node.instance.url, self._get(node), node)
 
     async def give_back(self, lane: InnerLane, *, complete: bool) -> None:  # noqa: ARG002  as Lanes
-        """Close transports whose instances have left."""
-        for transport in self._over():
+        """Close the transports that nobody needs any more."""
+        for transport in self._over(lane.node):
             await transport.aclose()
 
     async def aclose(self) -> None:
-        """Close all transports."""
+        """Close the transports that no call is on, the others when their calls end."""
         for transport in self._all():
             await transport.aclose()
