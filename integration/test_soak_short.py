@@ -5,6 +5,7 @@ import pytest
 from integration.soak.drain import drain
 from integration.soak.etcd_outage import etcd_outage
 from integration.soak.rolling_kill import rolling_kill
+from integration.soak.shutdown import WAYS, shutdown
 
 BOTH = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 
@@ -31,5 +32,13 @@ def test_drain(asynchronous: bool) -> None:
 def test_etcd_outage(how: str, asynchronous: bool) -> None:
     """No call fails while etcd is away, and news arrive once it is back (F26, F31)."""
     outcome = etcd_outage(how, asynchronous=asynchronous, seconds=0.7)
+    assert outcome.failed == []
+    assert outcome.calls > 10
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_shutdown(way: str) -> None:
+    """No POST fails when uvicorn gets SIGTERM, in each way of being registered (F02)."""
+    outcome = shutdown("uvicorn", way, in_flight=4)
     assert outcome.failed == []
     assert outcome.calls > 10

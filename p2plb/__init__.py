@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from p2plb.options import call
     from p2plb.policy import Policy
     from p2plb.routing import Route, by_host, by_path
+    from p2plb.serving.lifespan import lifespan
     from p2plb.serving.registration import register
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "call",
     "cookie",
     "header",
+    "lifespan",
     "query",
     "register",
 ]
@@ -86,6 +88,7 @@ _HOMES = {
     "instance": ("Instance",),
     "options": ("call",),
     "routing": ("Route", "by_host", "by_path"),
+    "serving.lifespan": ("lifespan",),
     "serving.registration": ("register",),
 }
 _HOME = {name: f"p2plb.{module}" for module, names in _HOMES.items() for name in names}

@@ -44,6 +44,7 @@ PUBLIC = [
     "call",
     "cookie",
     "header",
+    "lifespan",
     "query",
     "register",
 ]
@@ -81,6 +82,7 @@ def test_unknown_name() -> None:
         ("RoundRobin", ""),
         ("Snapshot", "service instances revision ghosts"),
         ("Instance", "id service url weight zone priority state keepalive http metadata started sdk"),
+        ("lifespan", "service also options"),
         ("call", "key timeout repeatable"),
         ("by_host", "only suffix"),
         ("by_path", "prefixes host strip"),

@@ -56,6 +56,19 @@ def test_the_server_registers_serves_and_drains(registry: str) -> None:
         assert process.wait(PATIENCE) == -signal.SIGTERM
 
 
+def test_the_wrapper_registers_another_program(registry: str) -> None:
+    """The server in the child is called; told to end, the wrapper drains before it passes that on."""
+    port = str(free_port())
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", port]
+    command = [str(HERE / "wrapper.py"), "--port", port, "--registry", registry, "--drain-grace", "0.2", "--", *server]
+    with running(command) as process, Client(registry) as client:
+        assert "Directory listing" in answer(client)
+        process.terminate()
+        assert process.wait(PATIENCE) == 256 - signal.SIGTERM
+        with pytest.raises(NoInstances):
+            client.get("http://hello/")
+
+
 def test_the_application_registers_in_its_lifespan(registry: str) -> None:
     """uvicorn, a second program for the same service, drains before it closes its port."""
     port = str(free_port())

@@ -25,9 +25,14 @@ def scene(count: int, *, ttl: int = 10) -> Iterator[tuple[EtcdNode, list[Server]
 
 def await_up(etcd: EtcdNode, servers: Sequence[Server]) -> None:
     """Wait until each of the servers stands in the registry."""
-    hold, deadline = shared.hold(etcd.registry), time.monotonic() + PATIENCE
+    await_urls(etcd.registry, {server.url for server in servers})
+
+
+def await_urls(registry: str, urls: set[str]) -> None:
+    """Wait until each of the addresses stands in the registry."""
+    hold, deadline = shared.hold(registry), time.monotonic() + PATIENCE
     try:
-        while not {server.url for server in servers} <= _up(hold.registry):
+        while not urls <= _up(hold.registry):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not all servers have registered within {PATIENCE:g} s")
             time.sleep(0.05)

@@ -24,6 +24,10 @@ _IDS: Final = ("P2PLB_ID", "POD_NAME")
 Environ = Mapping[str, str]
 
 
+class NoPort(ValueError):
+    """Neither arguments nor environment say on which port the server listens."""
+
+
 def enabled(environ: Environ = os.environ) -> bool:
     """Say whether to register at all: P2PLB_REGISTER=0 says no."""
     value = environ.get(REGISTER, "")
@@ -65,7 +69,7 @@ def _url_of_host(scheme: str, port: int, environ: Environ) -> str:
 def _port(environ: Environ) -> int:
     with _found(_PORTS, environ) as value:
         if value is None:
-            raise ValueError("give port, the one on which the server listens, or url; or set P2PLB_PORT or P2PLB_URL")
+            raise NoPort("give port, the one on which the server listens, or url; or set P2PLB_PORT or P2PLB_URL")
         if not (value.isascii() and value.isdigit()):
             raise ValueError(f"a port is a whole number, not {value!r}")
         return _check_port(int(value))

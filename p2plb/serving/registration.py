@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypedDict, TypeVar
 
 from p2plb.discovery.etcd import records
 from p2plb.discovery.registry import MIN_TTL, Registry
@@ -28,9 +28,35 @@ SDK: Final = f"p2plb/{__version__}"
 MAX_TTL: Final = 3600
 MAX_WAIT: Final = 86_400
 MIN_INTERVAL: Final = 0.01
+DEFAULT_TIMEOUT: Final = 10.0
 UNNAMED: Final = "unnamed"
 
 F = TypeVar("F", bound=Callable[[], object] | None)
+
+
+class RegisterOptions(TypedDict, total=False):
+    """The keyword arguments of `register`, for those who pass them on."""
+
+    url: str | None
+    host: str | None
+    port: int | None
+    scheme: str
+    registry: Registry | str | None
+    id: str | None
+    weight: float
+    zone: str
+    priority: int
+    metadata: Mapping[str, Any] | None
+    keepalive: float | None
+    http: Iterable[str]
+    ttl: float
+    ready: Callable[[], bool] | None
+    healthy: Callable[[], object] | None
+    healthy_interval: float
+    required: bool
+    timeout: float
+    drain_on: Iterable[int]
+    drain_grace: float
 
 
 def register(
@@ -53,7 +79,7 @@ def register(
     healthy: Callable[[], object] | None = None,
     healthy_interval: float = 5.0,
     required: bool = False,
-    timeout: float = 10.0,
+    timeout: float = DEFAULT_TIMEOUT,
     drain_on: Iterable[int] = (),
     drain_grace: float = 1.0,
 ) -> Registration:

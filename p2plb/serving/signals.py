@@ -19,6 +19,8 @@ from p2plb.discovery import threads
 
 logger = logging.getLogger("p2plb.serving")
 
+ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+"""The signals by which process managers and people end a program."""
 SEND_AGAIN: Final = 0.05  # seconds
 _HANDED_ON_WITHIN: Final = 1.0  # seconds
 
