@@ -1,4 +1,4 @@
-"""The gateway driver with users, passwords, certificates: what heals by itself, and what is refused for good."""
+"""The etcd drivers with users, passwords, certificates: what heals by itself, and what is refused for good."""
 
 import logging
 import socket
@@ -8,9 +8,10 @@ from contextlib import closing
 
 import pytest
 
+from integration.harness.drivers import new_driver
 from integration.harness.etcd import ROOT_USER, Etcd, secured, single
+from p2plb.discovery.etcd.common import EtcdDriver
 from p2plb.discovery.etcd.driver import Changed, Closed, Denied, Driver, Opened, Unavailable, Want
-from p2plb.discovery.etcd.gateway import Gateway
 from tests.contract_driver import LONG
 
 PASSWORD = "correct horse"
@@ -32,8 +33,8 @@ def open_watch(driver: Driver, prefix: bytes) -> None:
     stream.close()
 
 
-def gateway(node: Etcd, user: str | None = ROOT_USER, password: str | None = PASSWORD) -> Gateway:
-    return Gateway([node.url], user=user, password=password)
+def gateway(node: Etcd, user: str | None = ROOT_USER, password: str | None = PASSWORD) -> EtcdDriver:
+    return new_driver([node.url], user=user, password=password)
 
 
 def test_a_user_reads_and_watches(locked: Etcd) -> None:
@@ -92,7 +93,7 @@ def test_no_credential_reaches_a_log_or_an_error(locked: Etcd, caplog: pytest.Lo
         driver.read([b"/mine/"], timeout=LONG)
     with closing(gateway(locked, "reader")) as driver:
         driver.read([b"/mine/"], timeout=LONG)
-        token = driver._session.authorization(0.0)["Authorization"]
+        token = driver._session.token(0.0)
         with pytest.raises(Denied) as forbidden:
             driver.read([b"/other/"], timeout=LONG)
     said = caplog.text + str(denied.value) + str(forbidden.value)
@@ -103,10 +104,10 @@ def test_no_credential_reaches_a_log_or_an_error(locked: Etcd, caplog: pytest.Lo
 def test_tls_with_an_authority_of_ones_own() -> None:
     """`ca` makes the server trusted; without it the connection fails, and says why."""
     with secured() as (node, files):
-        with closing(Gateway([node.url], **files)) as driver:
+        with closing(new_driver([node.url], **files)) as driver:
             driver.read([b"/"], timeout=LONG)
             open_watch(driver, b"/")
-        with closing(Gateway([node.url])) as stranger:
+        with closing(new_driver([node.url])) as stranger:
             with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED") as failure:
                 stranger.read([b"/"], timeout=LONG)
             assert not failure.value.ambiguous
@@ -115,21 +116,21 @@ def test_tls_with_an_authority_of_ones_own() -> None:
 def test_client_certificates() -> None:
     """`cert` and `key` open an etcd that asks for certificates; a file that can't be read is named."""
     with secured(client_certificates=True) as (node, files):
-        with closing(Gateway([node.url], **files)) as driver:
+        with closing(new_driver([node.url], **files)) as driver:
             node.put("/1")
             stream = driver.watch([Want(b"/", 1)], timeout=LONG, idle=LONG)
             frames = iter(stream)
             assert [type(next(frames)), type(next(frames))] == [Opened, Changed]
         for wrong in ({"ca": files["ca"]}, {**files, "cert": "/no/such.pem"}):
             named = pytest.raises(Unavailable, match="such.pem" if "cert" in wrong else None)
-            with closing(Gateway([node.url], **wrong)) as other, named:
+            with closing(new_driver([node.url], **wrong)) as other, named:
                 other.read([b"/"], timeout=LONG)
 
 
 def test_close_ends_a_tls_handshake() -> None:
     """F79: a server that takes the connection and never shakes hands does not keep a closed driver."""
     with socket.create_server(("127.0.0.1", 0)) as mute, ThreadPoolExecutor(1) as pool:
-        driver = Gateway([f"https://127.0.0.1:{mute.getsockname()[1]}"])
+        driver = new_driver([f"https://127.0.0.1:{mute.getsockname()[1]}"])
         reading = pool.submit(driver.read, [b"/"], timeout=LONG)
         connection, _ = mute.accept()
         with connection:

@@ -1,7 +1,6 @@
 """From bytes to frames: fragments, caps, and the ways in which etcd ends a watch without ending the stream."""
 
 import base64
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from p2plb.discovery.etcd.driver import (
 )
 from p2plb.discovery.etcd.faults import TokenRefused
 from p2plb.discovery.etcd.frames import Frames, Lines
+from p2plb.discovery.etcd.messages import decode
 
 WANT = Want(b"/a/", 5)
 WHERE = "http://127.0.0.1:2379"
@@ -46,7 +46,7 @@ def told(*events: dict[str, Any]) -> dict[str, Any]:
 
 def read(*documents: dict[str, Any], wants: Sequence[Want] = (WANT,)) -> list[Frame]:
     frames = Frames(wants)
-    return [frame for document in documents for frame in frames.read(json.dumps(document).encode(), WHERE)]
+    return [frame for document in documents for frame in frames.read(document, WHERE)]
 
 
 def test_events_become_entries() -> None:
@@ -104,7 +104,7 @@ def test_the_end_of_a_watch_raises(document: dict[str, Any], error: type[DriverE
 def test_a_line_that_is_no_document_breaks_the_stream(line: bytes) -> None:
     """F43: what is not a JSON object is an error of the connection, never of ours."""
     with pytest.raises(Unavailable):
-        list(Frames([WANT]).read(line, WHERE))
+        list(Frames([WANT]).read(decode(line), WHERE))
 
 
 @pytest.mark.parametrize(("start", "fails"), [(10, False), (11, True)])
@@ -160,7 +160,7 @@ def test_no_bytes_surprise_the_reader(data: bytes) -> None:
     frames = Frames([WANT])
     try:
         for line in Lines().feed(data + b"\n"):
-            list(frames.read(line, WHERE))
+            list(frames.read(decode(line), WHERE))
     except DriverError:
         return
 
@@ -179,6 +179,6 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 def test_no_document_surprises_the_reader(document: dict[str, Any]) -> None:
     """F46: documents with the right names and wrong types give frames or a `DriverError`."""
     try:
-        list(Frames([WANT]).read(json.dumps(document).encode(), WHERE))
+        list(Frames([WANT]).read(document, WHERE))
     except DriverError:
         return

@@ -142,7 +142,7 @@ def test_a_forked_child_logs_in_by_itself() -> None:
 def test_credentials_are_never_shown() -> None:
     """Neither the driver nor what it is made of shows a password."""
     gateway = Gateway(["https://127.0.0.1:2379"], user="me", password="geheim")
-    shown = [gateway, gateway.url, gateway._session, gateway._session._credentials, gateway._session._tokens]
+    shown = [gateway, gateway.url, gateway._session, gateway._session._password, gateway._session._tokens]
     assert "geheim" not in "".join(map(repr, shown))
 
 

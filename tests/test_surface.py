@@ -202,7 +202,7 @@ ALLOWED = {
 """For each part of the package what it may import of the rest. What is not listed joins the parts: the client's side
 (explain, services, core), the families, the command line, and what is for tests."""
 
-FOREIGN = ("httpx", "httpcore", "anyio", "trio", "asyncio", "ssl", "socket", "h2", "etcd3")
+FOREIGN = ("httpx", "httpcore", "anyio", "trio", "asyncio", "ssl", "socket", "h2", "etcd3", "google", "grpc")
 ALLOWED_FOREIGN = {
     "p2plb.balancing": (),
     "p2plb.observe": (),
@@ -216,6 +216,7 @@ ALLOWED_FOREIGN = {
     "p2plb.services": (),
     "p2plb.explain": (),
     "p2plb.discovery.etcd": ("httpx", "httpcore", "ssl", "socket"),
+    "p2plb.discovery.etcd.grpc": ("etcd3", "google", "grpc"),
     "p2plb.discovery": (),
     "p2plb.wire": ("anyio", "trio", "asyncio", "ssl", "socket"),
 }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from p2plb.discovery.etcd.carrier import NoAnswerInTime
 from p2plb.discovery.etcd.driver import Compacted, Denied, DriverError, LeaseGone, Rejected, Unavailable
 
 _LONGEST: Final = 300  # characters of a text from the network that go into an error
@@ -27,6 +28,10 @@ class AuthenticationOff(Rejected):
 
 class TooLarge(Rejected):
     """The answer is larger than we accept."""
+
+
+class Broken(Unavailable):
+    """The connection failed, as opposed to an etcd that says it can't serve."""
 
 
 # Texts come first: etcd uses one code for quite different things.
@@ -50,6 +55,8 @@ _CODES: Final[dict[object, type[DriverError]]] = {
     12: Rejected,  # UNIMPLEMENTED
     16: TokenRefused,  # UNAUTHENTICATED
 }
+_DEADLINE_EXCEEDED: Final = 4
+_CONNECTION: Final = (1, 2, 13, 14)  # CANCELLED, UNKNOWN, INTERNAL, UNAVAILABLE: what gRPC says of a broken one
 _STATUSES: Final[dict[int, type[DriverError]]] = {
     HTTPStatus.UNAUTHORIZED: Denied,
     HTTPStatus.FORBIDDEN: Denied,
@@ -66,7 +73,11 @@ def from_answer(where: str, status: int, content: bytes) -> DriverError:
     if isinstance(document, dict) and ("code" in document or "error" in document):
         return from_document(where, document)
     if status == HTTPStatus.NOT_FOUND:
-        return Rejected(f"{where} has no JSON gateway: it takes etcd 3.4 or newer, with --enable-grpc-gateway")
+        return Rejected(
+            f"{where} answered 404: there is no JSON gateway at /v3/. Either etcd runs with --enable-grpc-gateway=false"
+            " (switch it on, or write etcd+grpc://), or is older than 3.4, or this is not its client port"
+            " (2379 as a rule) but that of its peers, its metrics or another program"
+        )
     text = f"{where} answered {status}: {_clean(content.decode(errors='replace'))}"
     return _make(_STATUSES.get(status, Unavailable), text)
 
@@ -77,6 +88,18 @@ def from_document(where: str, document: Mapping[str, Any]) -> DriverError:
     error = nested if isinstance(nested, dict) else document
     code = error.get("code", error.get("grpc_code"))
     return _classify(where, code, str(error.get("message") or error.get("error") or f"error code {code}"))
+
+
+def from_status(where: str, code: int, text: str) -> DriverError:
+    """Return what the status of a gRPC call means, whether etcd or gRPC itself gave it."""
+    if "Received message larger than max" in text:  # said here; etcd's gRPC, when we send too much, writes it small
+        return TooLarge(f"{where}: {_clean(text)}")
+    if code == _DEADLINE_EXCEEDED:
+        return NoAnswerInTime(f"{where} did not answer in time", ambiguous=True)
+    if code in _CONNECTION and "etcdserver: " not in text:
+        never_sent = text.startswith("failed to connect to all addresses")
+        return Broken(f"{where}: {_clean(text)}", ambiguous=not never_sent)
+    return _classify(where, code, text)
 
 
 def from_refusal(where: str, reason: str) -> DriverError:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from p2plb.discovery.etcd import faults
 from p2plb.discovery.etcd.driver import Changed, Compacted, Frame, Opened, Unavailable, Want
-from p2plb.discovery.etcd.messages import decode, event, number, part, parts
+from p2plb.discovery.etcd.messages import Json, event, number, part, parts
 
 MAX_LINE: Final = 16 * 1024 * 1024
 
@@ -40,7 +40,7 @@ class Lines:
 
 
 class Frames:
-    """Turns the lines of one stream into frames: `Opened` once all wanted watches stand, then what changes."""
+    """Turns the documents of one stream into frames: `Opened` once all wanted watches stand, then what changes."""
 
     def __init__(self, wants: Sequence[Want]) -> None:
         self.opened = False
@@ -48,9 +48,8 @@ class Frames:
         self._missing = len(wants)
         self._early: list[Frame] = []
 
-    def read(self, line: bytes, where: str) -> Iterable[Frame]:
-        """Return the frames that a line from the endpoint `where` makes known; raises what ends the stream."""
-        document = decode(line)
+    def read(self, document: Json, where: str) -> Iterable[Frame]:
+        """Return the frames that a document from the endpoint `where` makes known; raises what ends the stream."""
         if "error" in document:
             raise faults.from_document(where, document)
         result = part(document, "result")

@@ -14,11 +14,9 @@ from typing import Any, Final
 
 import httpcore
 
+from p2plb.discovery.etcd.carrier import CONNECT_WITHIN, MAX_ANSWER, NoAnswerInTime
 from p2plb.discovery.etcd.driver import Unavailable
 from p2plb.discovery.etcd.faults import TooLarge
-
-CONNECT_WITHIN: Final = 2.0  # seconds for TCP, and again for TLS; one SYN may be lost and repeated
-MAX_ANSWER: Final = 16 * 1024 * 1024
 
 # A cut network shows within 3 + 3 * 1 s, whatever the deadlines are. Names differ between systems.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 3), ("TCP_KEEPALIVE", 3), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3))
@@ -30,10 +28,6 @@ _TIMEOUTS: Final = {"timeout": {"connect": CONNECT_WITHIN}}  # for the rest ther
 _HEADERS: Final = {"Accept-Encoding": "identity", "Content-Type": "application/json", "User-Agent": "p2plb"}
 
 _Option = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
-
-
-class NoAnswerInTime(Unavailable):
-    """The deadline of the link ran out."""
 
 
 class Link:

@@ -55,13 +55,12 @@ def txn(compare: Sequence[Json], success: Sequence[Json], failure: Sequence[Json
     return {"compare": list(compare), "success": list(success), "failure": list(failure)}
 
 
-def watch_requests(wants: Sequence[Want]) -> bytes:
-    """Return the body that opens all the watches on one stream, numbered from 1."""
-    requests = (
+def watch_requests(wants: Sequence[Want]) -> list[Json]:
+    """Return what opens all the watches on one stream, numbered from 1."""
+    return [
         {"create_request": {**span(want.prefix), "start_revision": str(want.start), "watch_id": str(number)}}
         for number, want in enumerate(wants, 1)
-    )
-    return b"\n".join(json.dumps(request).encode() for request in requests)
+    ]
 
 
 def decode(content: bytes) -> Json:

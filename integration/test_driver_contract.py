@@ -1,12 +1,12 @@
-"""The gateway driver does on a real etcd what every driver must."""
+"""Each etcd driver does on a real etcd what every driver must."""
 
 from collections.abc import Callable
 
 import pytest
 
+from integration.harness.drivers import new_driver
 from integration.harness.etcd import Etcd, raw_below, raw_encode
 from p2plb.discovery.etcd.driver import Driver
-from p2plb.discovery.etcd.gateway import Gateway
 from tests.contract_driver import DriverContract
 
 
@@ -31,9 +31,9 @@ def outside(etcd: Etcd) -> Operator:
     return Operator(etcd)
 
 
-@pytest.fixture
-def new_driver(etcd: Etcd) -> Callable[[], Driver]:
-    return lambda: Gateway([etcd.url])
+@pytest.fixture(name="new_driver")
+def fixture_new_driver(etcd: Etcd) -> Callable[[], Driver]:
+    return lambda: new_driver([etcd.url])
 
 
 class TestContract(DriverContract):
