@@ -23,7 +23,7 @@ from p2plb.policy import Policy
 from p2plb.repeatable import may_repeat
 from p2plb.retry_after import parse_retry_after
 from p2plb.routing import Route, make_route
-from p2plb.services import Services
+from p2plb.services import CLOSED, Services
 from p2plb.wire.lane import Wire
 
 Headers = list[tuple[bytes, bytes]]
@@ -118,6 +118,7 @@ class Core:
         start_timeout: float,
         max_connections: int | None,
         on_gone: Callable[[], object],
+        no_instances: Callable[..., Exception],
         reach: Hashable = (),
     ) -> None:
         if policy is not None and strategy is not None:
@@ -138,6 +139,7 @@ class Core:
         self.route = make_route(route, policies)
         self._target: Callable[[Any], bytes] | None = getattr(self.route, "target", None)
         self._bypass = Bypass()
+        self._no_instances = no_instances
         self._max_connections = max_connections
         self.slots = None if max_connections is None else Slots(max_connections)
         self.services = Services(
@@ -189,6 +191,12 @@ class Core:
         if can and call.via is Via.PEER and falls_back(call, time.monotonic()):
             call.via = Via.FALLBACK
         return call.via is not Via.PEER
+
+    def nobody(self, balancer: Balancer, **context: Any) -> Exception:
+        """Return the family's error that says why nobody can serve."""
+        if self.services.final and balancer.view is None:
+            return RuntimeError(CLOSED)
+        return self._no_instances(self.services.explain(balancer), **context)
 
     def answered(self, status: int, response: Any, *, reused: bool) -> Outcome:
         """Return the outcome of an attempt that has the head of its answer."""

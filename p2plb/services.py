@@ -90,6 +90,11 @@ class Services:
         """The registry in use, or after `close` the one that was."""
         return self._hold.registry
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The services that have policies of their own."""
+        return tuple(self._policies)
+
     def policy(self, service: str) -> Policy:
         """Return the policy of a service."""
         return self._policies.get(service, self._default)

@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from typing import Any, Self
 
 import httpx
-import httpx2
 import pytest
 import trio
 
@@ -33,11 +32,11 @@ Case = Callable[..., Coroutine[Any, Any, None]]
 
 
 class Caller:
-    """A client, sync or async, with methods to be awaited either way."""
+    """A client or transport, sync or async, with methods to be awaited either way."""
 
     def __init__(self, client: Any) -> None:
         self.raw = client
-        self._is_async = isinstance(client, httpx.AsyncClient | httpx2.AsyncClient)
+        self._is_async = hasattr(client, "aclose")
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,6 +65,20 @@ class Caller:
             yield response
         finally:
             await self.shut(response)
+
+    @contextlib.asynccontextmanager
+    async def pick(self, service: str, **options: Any) -> AsyncIterator[Any]:
+        """Pick an instance without sending."""
+        if self._is_async:
+            async with self.raw.pick(service, **options) as node:
+                yield node
+        else:
+            with self.raw.pick(service, **options) as node:
+                yield node
+
+    async def wait_ready(self, *services: str, **options: Any) -> None:
+        """Wait until services have instances."""
+        await self._settle(self.raw.wait_ready(*services, **options))
 
     async def read(self, response: httpx.Response) -> bytes:
         """Read the rest of an answer."""

@@ -52,7 +52,7 @@ Step = Send | Sleep | Wait
 
 def attempts(balancer: Balancer, call: Call, retry: Retry | None, clock: Clock = time.monotonic) -> Iterator[Step]:
     """Yield the steps of one call; afterwards `call.outcome` or `call.give_up` says how it ended."""
-    yield from _first_view(balancer, call, clock)
+    yield from first_view(balancer, call, clock)
     yield from _slot(call, clock)
     while call.give_up is None:
         node = balancer.claim(call, clock())
@@ -67,7 +67,8 @@ def attempts(balancer: Balancer, call: Call, retry: Retry | None, clock: Clock =
         yield Sleep(pause)
 
 
-def _first_view(balancer: Balancer, call: Call, clock: Clock) -> Iterator[Step]:
+def first_view(balancer: Balancer, call: Call, clock: Clock) -> Iterator[Wait]:
+    """Yield the wait for the registry's first list, if there is none yet and the call has patience left."""
     if balancer.view is not None:
         return
     now = clock()

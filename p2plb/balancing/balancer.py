@@ -58,7 +58,8 @@ class Balancer:
         self._known = {} if known is None else known
         self._update_lock = threading.Lock()
         self._patience_ends: float | None = None
-        self._abandoned = False
+        self.abandoned = False
+        """Whether its watch has ended."""
 
     # --- the registry's side -----------------------------------------------------------------------------------
 
@@ -111,16 +112,20 @@ class Balancer:
 
     def ready(self) -> bool:
         """Whether there is nothing to wait for: the registry has answered for this service, or will not any more."""
-        return self.view is not None or self._abandoned
+        return self.view is not None or self.abandoned
+
+    def usable(self) -> bool:
+        """Whether there is a node that calls may go to."""
+        return self.view is not None and bool(self.view.nodes)
 
     def abandon(self) -> None:
         """Let nobody wait for a first view any more: its watch has ended."""
-        self._abandoned = True
+        self.abandoned = True
         self.gate.open()
 
     def patience(self, now: float) -> float:
         """Return how long a call may still wait for the first view: all calls share one wait of `start_timeout`."""
-        if self._abandoned:
+        if self.abandoned:
             return 0.0
         if self._patience_ends is None:
             self._patience_ends = now + self._start_timeout

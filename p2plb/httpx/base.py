@@ -17,10 +17,8 @@ from p2plb.httpx.arguments import Context, refuse
 from p2plb.httpx.family import NoInstances, replayable, understand
 from p2plb.instance import Instance
 from p2plb.observe.events import Observer
-from p2plb.observe.stats import Stats
 from p2plb.policy import Policy
 from p2plb.routing import Route
-from p2plb.services import CLOSED
 from p2plb.wire.lane import Dial
 from p2plb.wire.network import SocketOption
 
@@ -77,18 +75,10 @@ class Base(ABC):
             start_timeout=start_timeout,
             max_connections=None if limits is None else limits.max_connections,
             on_gone=self._mark,
+            no_instances=NoInstances,
             reach=(inner, verify, cert, trust_env, local_address),
         )
         forks.watch(self)
-
-    @property
-    def registry(self) -> Registry:
-        """The registry in use."""
-        return self._core.services.registry
-
-    def stats(self) -> Stats:
-        """Return how the registry, the services and their nodes are doing: frozen dataclasses, ready for JSON."""
-        return self._core.services.stats()
 
     def exchange(self, request: httpx.Request) -> Exchange | None:
         """Return the call that a request makes, None if it is not for a service."""
@@ -176,10 +166,7 @@ class Base(ABC):
         if call.give_up is not None and call.give_up.ending is Ending.NO_CONNECTION:
             text = f"all {self._limits and self._limits.max_connections} connections of limits= are busy"
             return httpx.PoolTimeout(text, request=call.request)
-        balancer = exchange.peers()
-        if self._core.services.final and balancer.view is None:
-            return RuntimeError(CLOSED)
-        return NoInstances(self._core.services.explain(balancer), request=call.request)
+        return self._core.nobody(exchange.peers(), request=call.request)
 
 
 def unrouted(response: httpx.Response) -> httpx.Response:

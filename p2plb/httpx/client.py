@@ -14,13 +14,13 @@ import httpx
 from p2plb.discovery.registry import Registry
 from p2plb.httpx.arguments import REFUSED, AsyncClientOptions, ClientOptions, CommonOptions, OurOptions
 from p2plb.httpx.transport import AsyncTransport, Transport
-from p2plb.observe.stats import Stats
+from p2plb.peers import AsyncPeers, Peers
 
 OURS: Final = frozenset(OurOptions.__annotations__) | frozenset(REFUSED)
 COMMON: Final = frozenset(CommonOptions.__annotations__)
 
 
-class Client(httpx.Client):
+class Client(Peers, httpx.Client):
     """An `httpx.Client` whose calls to services go straight to an instance: `client.get("http://users/42")`.
 
     `registry` is a URL (`etcd://h1:2379,h2:2379/prefix`, `memory://`, `static://users=10.0.0.7:80,10.0.0.8:80`) or a
@@ -38,6 +38,7 @@ class Client(httpx.Client):
     def __init__(self, registry: Registry | str | None = None, **options: Unpack[ClientOptions]) -> None:
         ours, httpx_options = _split(options)
         self._peers = Transport(registry, **ours)
+        self._core = self._peers._core  # noqa: SLF001  a client looks at instances as its transport does
         super().__init__(**httpx_options, **self._peers.client_arguments())
         self._peers.outlets = _outlets(self._peers.fallbacks(), self._mounts, httpx_options.get("transport"))
         given = httpx_options.get("mounts") or {}
@@ -45,15 +46,6 @@ class Client(httpx.Client):
             self._mounts[pattern] = _Switch(self._peers, proxy)
         if httpx_options.get("transport") is None:
             self._transport = self._peers  # it sends to plain hosts as well
-
-    @property
-    def registry(self) -> Registry:
-        """The registry in use."""
-        return self._peers.registry
-
-    def stats(self) -> Stats:
-        """Return how the registry, the services and their nodes are doing: frozen dataclasses, ready for JSON."""
-        return self._peers.stats()
 
     def close(self) -> None:
         """Close the client and give the registry up."""
@@ -76,12 +68,13 @@ class Client(httpx.Client):
         self._peers.close()
 
 
-class AsyncClient(httpx.AsyncClient):
+class AsyncClient(AsyncPeers, httpx.AsyncClient):
     """The same as `Client` for asyncio and trio: an `httpx.AsyncClient`."""
 
     def __init__(self, registry: Registry | str | None = None, **options: Unpack[AsyncClientOptions]) -> None:
         ours, httpx_options = _split(options)
         self._peers = AsyncTransport(registry, **ours)
+        self._core = self._peers._core  # noqa: SLF001  a client looks at instances as its transport does
         super().__init__(**httpx_options, **self._peers.client_arguments())
         self._peers.outlets = _outlets(self._peers.fallbacks(), self._mounts, httpx_options.get("transport"))
         given = httpx_options.get("mounts") or {}
@@ -89,15 +82,6 @@ class AsyncClient(httpx.AsyncClient):
             self._mounts[pattern] = _AsyncSwitch(self._peers, proxy)
         if httpx_options.get("transport") is None:
             self._transport = self._peers  # it sends to plain hosts as well
-
-    @property
-    def registry(self) -> Registry:
-        """The registry in use."""
-        return self._peers.registry
-
-    def stats(self) -> Stats:
-        """Return how the registry, the services and their nodes are doing: frozen dataclasses, ready for JSON."""
-        return self._peers.stats()
 
     async def aclose(self) -> None:
         """Close the client and give the registry up."""

@@ -21,6 +21,7 @@ from p2plb.httpx.base import Base, unrouted
 from p2plb.httpx.body import AsyncBody, Body
 from p2plb.httpx.inner import AsyncInners, AsyncOutside, Inners, Outside
 from p2plb.observe.tracing import sender
+from p2plb.peers import AsyncPeers, Peers
 from p2plb.wire.lane import Wire
 from p2plb.wire.lanes import AsyncLanes, Lanes
 from p2plb.wire.loops import PerLoop
@@ -34,7 +35,7 @@ def _retried(call: Call) -> Any:
     return body
 
 
-class Transport(Base, httpx.BaseTransport):
+class Transport(Base, Peers, httpx.BaseTransport):
     """A transport that picks the instance for each request itself: `httpx.Client(transport=p2plb.Transport(…))`.
 
     `registry` is a URL (`etcd://h1:2379,h2:2379/prefix`, `static://users=10.0.0.7:80`, …) or a Registry; without one
@@ -140,7 +141,7 @@ class Transport(Base, httpx.BaseTransport):
         self._lock = threading.Lock()
 
 
-class AsyncTransport(Base, httpx.AsyncBaseTransport):
+class AsyncTransport(Base, AsyncPeers, httpx.AsyncBaseTransport):
     """The same for `httpx.AsyncClient`, on asyncio and trio. Each event loop has lanes of its own."""
 
     def __init__(self, registry: Registry | str | None = None, **options: Unpack[TransportOptions]) -> None:

@@ -22,6 +22,7 @@ from p2plb.httpx2.base import Base, unrouted
 from p2plb.httpx2.body import AsyncBody, Body
 from p2plb.httpx2.inner import AsyncInners, AsyncOutside, Inners, Outside
 from p2plb.observe.tracing import sender
+from p2plb.peers import AsyncPeers, Peers
 from p2plb.wire.lane import Wire
 from p2plb.wire.lanes import AsyncLanes, Lanes
 from p2plb.wire.loops import PerLoop
@@ -35,7 +36,7 @@ def _retried(call: Call) -> Any:
     return body
 
 
-class Transport(Base, httpx2.BaseTransport):
+class Transport(Base, Peers, httpx2.BaseTransport):
     """A transport that picks the instance for each request itself: `httpx2.Client(transport=p2plb.Transport(…))`.
 
     `registry` is a URL (`etcd://h1:2379,h2:2379/prefix`, `static://users=10.0.0.7:80`, …) or a Registry; without one
@@ -141,7 +142,7 @@ class Transport(Base, httpx2.BaseTransport):
         self._lock = threading.Lock()
 
 
-class AsyncTransport(Base, httpx2.AsyncBaseTransport):
+class AsyncTransport(Base, AsyncPeers, httpx2.AsyncBaseTransport):
     """The same for `httpx2.AsyncClient`, on asyncio and trio. Each event loop has lanes of its own."""
 
     def __init__(self, registry: Registry | str | None = None, **options: Unpack[TransportOptions]) -> None:

@@ -52,7 +52,9 @@ class ConsistentHash:
         ring = Ring(nodes)
 
         def pick(call: Call) -> Node:
-            key = call.key if call.key is not None else self.key(call.request)
+            key = call.key
+            if key is None and call.request is not None:  # `pick` makes a call without a request
+                key = self.key(call.request)
             if key is None:
                 return random.choice(nodes)
             owners = ring.owners(hash_key(key))
