@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from p2plb.balancing.view import Picker, Strategy
     from p2plb.discovery.registry import Registry
     from p2plb.discovery.snapshot import Snapshot
+    from p2plb.discovery.static import static
     from p2plb.errors import DiscoveryError, P2PError, RegistrationError
     from p2plb.httpx.client import AsyncClient, Client
     from p2plb.httpx.family import NoInstances
@@ -67,26 +68,28 @@ __all__ = [
     "lifespan",
     "query",
     "register",
+    "static",
 ]
 
 _HOMES = {
     "balancing.call": ("Call",),
-    "balancing.strategies.keys": ("Key", "cookie", "header", "query"),
     "balancing.node": ("Node",),
-    "policy": ("Policy",),
     "balancing.retry": ("Retry",),
     "balancing.strategies.consistent_hash": ("ConsistentHash",),
+    "balancing.strategies.keys": ("Key", "cookie", "header", "query"),
     "balancing.strategies.least_request": ("LeastRequest",),
     "balancing.strategies.round_robin": ("RoundRobin",),
     "balancing.view": ("Picker", "Strategy"),
     "discovery.registry": ("Registry",),
     "discovery.snapshot": ("Snapshot",),
+    "discovery.static": ("static",),
     "errors": ("DiscoveryError", "P2PError", "RegistrationError"),
     "httpx.client": ("AsyncClient", "Client"),
     "httpx.family": ("NoInstances",),
     "httpx.transport": ("AsyncTransport", "Transport"),
     "instance": ("Instance",),
     "options": ("call",),
+    "policy": ("Policy",),
     "routing": ("Route", "by_host", "by_path"),
     "serving.lifespan": ("lifespan",),
     "serving.registration": ("register",),

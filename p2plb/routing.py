@@ -15,6 +15,8 @@ Route = Callable[[Any], "str | None"]
 
 LABEL: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 PREFIX: Final = re.compile(r"/|(?:/[!-.0->@-~]+)+")  # printable ASCII without ? between slashes
+SUFFIX: Final = re.compile(r"(?:\.[a-z0-9-]+)*")
+HOST: Final = re.compile(r"[^/:@?#\[\]\sA-Z]+|[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*")  # a name, or an IPv6 address
 SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
 
@@ -31,6 +33,10 @@ def by_host(*, only: Collection[str] | None = None, suffix: str = "") -> Route:
         check_name(name, "a service name that is a host")
         if name != name.lower():
             raise ValueError(f"a host in a URL is lower case, so no URL can name {name!r}: write {name.lower()!r}")
+    if not isinstance(suffix, str):
+        raise TypeError(f"by_host(suffix=) is a string such as '.p2p', not {suffix!r}")
+    if not SUFFIX.fullmatch(suffix):
+        raise ValueError(f"by_host(suffix=) starts with a dot and is lower case, such as '.p2p', not {suffix!r}")
 
     def route(request: Any) -> str | None:
         url = request.url
@@ -65,6 +71,8 @@ class by_path:  # noqa: N801  reads as the function that it is to users, beside 
             if not isinstance(prefix, str) or not PREFIX.fullmatch(prefix):
                 raise ValueError(f"a path prefix is like /users, percent-encoded and without / at its end: {prefix!r}")
             check_name(service, f"the service that by_path() maps {prefix} to")
+        if host is not None and not (isinstance(host, str) and HOST.fullmatch(host)):
+            raise ValueError(f"by_path(host=) is a host such as 'gateway', in lower case and without a port: {host!r}")
         by_length = sorted(prefixes.items(), key=lambda item: -len(item[0]))
         self._prefixes = [(prefix.rstrip("/").encode("ascii"), service) for prefix, service in by_length]
         self._host = host

@@ -16,8 +16,7 @@ from p2plb.discovery.etcd.registry import EtcdRegistry
 from p2plb.discovery.ghosts import MassLoss
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.discovery.plan import Timing
-from p2plb.discovery.static import StaticRegistry
-from p2plb.errors import DiscoveryError, RegistrationError
+from p2plb.errors import DiscoveryError
 from p2plb.instance import Instance
 from p2plb.testing.fake_etcd import FakeEtcd
 from tests.contract_registry import Heard, RegistryContract, instance, until
@@ -508,50 +507,3 @@ def test_memory_survives_a_ready_that_raises(caplog: pytest.LogCaptureFixture) -
         until(lambda: announcement.state == "up")
         assert str(announcement.error) == "refused"
         until(lambda: "boom" in caplog.text)
-
-
-def test_static_lists() -> None:
-    """A fixed list is told at once, by addresses, with weights, zones and ids that are the same everywhere."""
-    with StaticRegistry({"users": ["10.0.0.7:80", "https://[2001:db8::1]", "b.example;weight=2;zone=eu"]}) as registry:
-        registry.watch("users", heard := Heard())
-        heard.waits_for("10.0.0.7-80", "b.example-80", "https-2001-db8--1-443")
-        second = heard.snapshots[-1].instances[1]
-        assert (second.url, second.weight, second.zone) == ("http://b.example", 2.0, "eu")
-        registry.watch("others", nobody := Heard())
-        nobody.waits_for()
-        assert [snapshot.service for snapshot in registry.list()] == ["users"]
-        assert registry.status().names == ("users",)
-        with pytest.raises(RegistrationError, match="etcd://"):
-            registry.announce(instance(), ttl=10)
-
-
-@pytest.mark.parametrize(
-    ("address", "complaint"),
-    [
-        ("10.0.0.7:70000", "port"),
-        ("ftp://a", "origin"),
-        ("a;weight=heavy", "weight is a number"),
-        ("a;priority=1.5", "priority is a whole number, not '1.5'"),
-        ("bob:x@a", "no user"),
-        ("a;colour=blue", "may stand"),
-        ("a;weight=-1", "weight is from"),
-        ("", "origin"),
-    ],
-)
-def test_static_lists_with_errors(address: str, complaint: str) -> None:
-    """A wrong address is refused at construction, with the service and the reason."""
-    with pytest.raises(ValueError, match=f"service users: .*{complaint}"):
-        StaticRegistry({"users": ["10.0.0.1", address]})
-
-
-def test_static_lists_do_not_repeat_a_password() -> None:
-    """A password in an address stays out of the error, whatever else is in it."""
-    with pytest.raises(ValueError, match="no user and no password") as caught:
-        StaticRegistry({"users": ["http://bob:s3;cret@10.0.0.7:80"]})
-    assert "cret" not in str(caught.value)
-
-
-def test_a_string_is_no_list_of_addresses() -> None:
-    """The likely slip is caught."""
-    with pytest.raises(TypeError, match="list of strings"):
-        StaticRegistry({"users": "10.0.0.1"})

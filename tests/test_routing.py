@@ -33,6 +33,15 @@ def request(url: str) -> httpx.Request:
         ("http://2users/", None),
         ("http://" + "u" * 63 + "/", "u" * 63),
         ("ftp://users/", None),
+        ("http://bücher/", None),
+        ("http://xn--bcher-kva/", None),
+        ("http://user%2Ds/", None),
+        ("http://2130706433/", None),
+        ("http://users:443/", None),
+        ("https://users:443/", "users"),
+        ("wss://users:443/", "users"),
+        ("http://orders@users/", "users"),
+        ("http://users@orders:1/", "orders"),
         ("http://orders:8080/", "orders"),
         ("http://Named.Service:1/", "named.service"),
     ],
@@ -54,6 +63,10 @@ def test_default_route(url: str, service: str | None) -> None:
         ({"suffix": ".p2p"}, "http://a.users.p2p/", None),
         ({"suffix": ".p2p"}, "http://.p2p/", None),
         ({"suffix": ".p2p", "only": ["users"]}, "http://users.p2p:99/", "users"),
+        ({"suffix": ".p2p"}, "http://users.p2p:99/", None),
+        ({"suffix": ".p2p"}, "http://USERS.P2P/", "users"),
+        ({"suffix": ".p2p"}, "http://users.p2p./", None),
+        ({"suffix": ".svc.internal"}, "http://users.svc.internal/", "users"),
     ],
 )
 def test_by_host(options: dict[str, Any], url: str, service: str | None) -> None:
@@ -89,6 +102,14 @@ def test_by_path(url: str, service: str | None, target: bytes) -> None:
     assert whole.target(request(url)) == request(url).url.raw_path
 
 
+@pytest.mark.parametrize(
+    ("host", "url"), [("::1", "http://[::1]/a"), ("10.0.0.7", "http://10.0.0.7/a"), ("bücher", "http://bücher/a")]
+)
+def test_by_path_on_any_host(host: str, url: str) -> None:
+    """A path may be routed on an address and on an international name as well."""
+    assert by_path({"/a": "a"}, host=host)(request(url)) == "a"
+
+
 def test_by_path_for_all() -> None:
     """`/` takes every path, on any host."""
     route = by_path({"/": "web", "/api": "api"}, strip=True)
@@ -110,6 +131,14 @@ def test_make_route() -> None:
         (lambda: by_host(only="users"), TypeError, "write only={'users'}"),
         (lambda: by_host(only=["a b"]), ValueError, "a service name that is a host is 1 to 128 of the letters"),
         (lambda: by_host(only=["Users"]), ValueError, "no URL can name 'Users': write 'users'"),
+        (lambda: by_host(suffix=7), TypeError, "a string such as '.p2p', not 7"),  # type: ignore[arg-type]  # wrong
+        (lambda: by_host(suffix="p2p"), ValueError, "starts with a dot and is lower case, such as '.p2p', not 'p2p'"),
+        (lambda: by_host(suffix=".P2P"), ValueError, "not '.P2P'"),
+        (lambda: by_host(suffix=".p2p:80"), ValueError, "not '.p2p:80'"),
+        (lambda: by_path({"/a": "a"}, host="Gateway"), ValueError, "in lower case and without a port: 'Gateway'"),
+        (lambda: by_path({"/a": "a"}, host="gateway:80"), ValueError, "without a port: 'gateway:80'"),
+        (lambda: by_path({"/a": "a"}, host="http://gateway"), ValueError, "a host such as 'gateway'"),
+        (lambda: by_path({"/a": "a"}, host=7), ValueError, "a host such as"),  # type: ignore[arg-type]  # wrong
         (lambda: by_path({"users": "users"}), ValueError, "a path prefix is like /users"),
         (lambda: by_path({"/users/": "users"}), ValueError, "without / at its end: '/users/'"),
         (lambda: by_path({"": "users"}), ValueError, "a path prefix is like /users"),

@@ -47,6 +47,7 @@ PUBLIC = [
     "lifespan",
     "query",
     "register",
+    "static",
 ]
 
 
@@ -87,6 +88,7 @@ def test_unknown_name() -> None:
         ("by_host", "only suffix"),
         ("by_path", "prefixes host strip"),
         ("header", "name"),
+        ("static", "services"),
         ("query", "name"),
         ("cookie", "name"),
     ],

@@ -14,11 +14,25 @@ from p2plb.discovery.snapshot import Snapshot
 from p2plb.errors import RegistrationError
 from p2plb.instance import NAME, Instance, check_name, parse_origin
 
+Address = str | Mapping[str, Any]
+
 _PARAMETERS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
     "weight": (float, "a number"),
     "priority": (int, "a whole number"),
     "zone": (str, "a name"),
 }
+_FIELDS: Final = ("url", *_PARAMETERS, "keepalive", "metadata")
+
+
+def static(services: Mapping[str, Iterable[Address]]) -> "StaticRegistry":
+    """Return a registry of fixed lists: `static({"users": ["10.0.0.7:80", {"url": "https://b:443", "weight": 2}]})`.
+
+    An address is a text as in a `static://` URL, or a mapping with `url` and any of `weight`, `priority`, `zone`,
+    `keepalive` and `metadata`. `ValueError` or `TypeError` says which address is wrong, and why. Close it after use.
+    """
+    if not isinstance(services, Mapping):
+        raise TypeError(f"static() takes a mapping from names to addresses, not a {type(services).__name__}")
+    return StaticRegistry(services)
 
 
 class StaticRegistry(Registry):
@@ -26,10 +40,10 @@ class StaticRegistry(Registry):
 
     An address is `[scheme://]host[:port]`, a host a DNS name, an IPv4 address or an IPv6 address in brackets; after it
     may stand `;weight=2`, `;priority=1` and `;zone=a`. Without a scheme it is http. Ids are made of the addresses, so
-    the same address has the same id in every process. `ValueError` says which address is wrong, and why.
+    the same address has the same id in every process.
     """
 
-    def __init__(self, services: Mapping[str, Iterable[str]], *, url: str = "static://") -> None:
+    def __init__(self, services: Mapping[str, Iterable[Address]], *, url: str = "static://") -> None:
         self.url = url
         self._notifier = Notifier(url)
         self._snapshots = {name: _snapshot(name, addresses) for name, addresses in services.items()}
@@ -76,23 +90,45 @@ class StaticRegistry(Registry):
         self._notifier.after_fork()
 
 
-def _snapshot(service: str, addresses: Iterable[str]) -> Snapshot:
+def _snapshot(service: str, addresses: Iterable[Address]) -> Snapshot:
     check_name(service, "a service name")
-    if isinstance(addresses, str):
-        raise TypeError(f"the addresses of {service} are a list of strings, not one string")
-    instances = {instance.id: instance for instance in (_instance(service, address) for address in addresses)}
+    if isinstance(addresses, str | Mapping) or not isinstance(addresses, Iterable):
+        kind = type(addresses).__name__  # what it holds is not repeated: it may be a password
+        raise TypeError(f"service {service}: its addresses are a list such as ['10.0.0.7:80'], not one {kind}")
+    instances: dict[str, Instance] = {}
+    for address in addresses:
+        one = _instance(service, address)
+        if one.id in instances:
+            raise ValueError(f"service {service}: {one.url} stands twice; weight=2 gives it twice the calls")
+        instances[one.id] = one
     return Snapshot(service, tuple(instances[id_] for id_ in sorted(instances)))
 
 
-def _instance(service: str, address: str) -> Instance:
-    if "@" in address:  # it is not repeated: what stands before may be a password
-        raise ValueError(f"service {service}: an address has no user and no password")
-    origin, *parameters = (part.strip() for part in address.split(";"))
-    url = origin if "://" in origin else f"http://{origin}"
+def _instance(service: str, address: Address) -> Instance:
     try:
-        return Instance(id=_id(url), service=service, url=url, **dict(map(_parameter, parameters)))
-    except ValueError as error:
-        raise ValueError(f"service {service}: {error}") from None
+        fields = _from_text(address) if isinstance(address, str) else _from_mapping(address)
+        return Instance(id=_id(fields["url"]), service=service, **fields)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"service {service}: {error}") from None
+
+
+def _from_text(address: str) -> dict[str, Any]:
+    if "@" in address:  # it is not repeated: what stands before may be a password
+        raise ValueError("an address has no user and no password")
+    origin, *parameters = (part.strip() for part in address.split(";"))
+    return {"url": _url(origin), **dict(map(_parameter, parameters))}
+
+
+def _from_mapping(address: object) -> dict[str, Any]:
+    if not isinstance(address, Mapping) or "url" not in address:
+        raise TypeError("an address is a string such as '10.0.0.7:80', or a mapping with a url")
+    if unknown := [name for name in address if name not in _FIELDS]:
+        raise ValueError(f"an address has {', '.join(_FIELDS)}, not {unknown[0]!r}")
+    return {**address, "url": _url(address["url"])}
+
+
+def _url(origin: object) -> Any:
+    return f"http://{origin}" if isinstance(origin, str) and "://" not in origin else origin
 
 
 def _parameter(text: str) -> tuple[str, Any]:
