@@ -7,7 +7,7 @@ what a client with other certificates, or with a mock in the network's place, ha
 import threading
 import weakref
 from collections.abc import Hashable
-from typing import Final
+from typing import Any, Final
 
 from cachetools import LRUCache
 
@@ -41,6 +41,18 @@ class Memory:
         """In a forked child: begin anew; the lock may be held by a thread that is not here."""
         self._lock = threading.Lock()
         self._kept: weakref.WeakKeyDictionary[Registry, LRUCache[Hashable, Known]] = weakref.WeakKeyDictionary()
+
+
+def way(*parts: Any) -> tuple[Any, ...]:
+    """Return what tells one way of reaching instances from another, keeping none of it alive (TLS contexts are big)."""
+    return tuple(_weak(part) for part in parts)
+
+
+def _weak(part: Any) -> Any:
+    try:
+        return weakref.ref(part)  # equal to another one as long as what they stand for is there and equal
+    except TypeError:
+        return part
 
 
 _memory = Memory()

@@ -2,6 +2,8 @@
 
 import contextlib
 import gc
+import ssl
+import weakref
 from typing import Any
 
 import httpx
@@ -10,7 +12,7 @@ import p2plb
 from p2plb.balancing.health import Health
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.discovery.static import StaticRegistry
-from p2plb.memory import REMEMBERED, Memory
+from p2plb.memory import REMEMBERED, Memory, way
 from tests.drivers import World, everywhere
 from tests.scripted import Refusing, ScriptedServer, prefer, serving
 
@@ -33,6 +35,19 @@ def test_what_cannot_be_hashed_is_not_shared() -> None:
     memory, registry = Memory(), MemoryRegistry()
     memory.recall(registry, ["cert.pem"])["a", "http://a.example"] = Health()  # type: ignore[arg-type]  # as users may
     assert memory.recall(registry, ["cert.pem"]) == {}  # type: ignore[arg-type]  # the same
+
+
+def test_ways() -> None:
+    """What is remembered keeps no TLS context and no mock alive, and never takes a new one for one that is gone."""
+    context = ssl.create_default_context()
+    first = way(context, True, "ca.pem", None)
+    assert first == way(context, True, "ca.pem", None)
+    assert hash(first) == hash(way(context, True, "ca.pem", None))
+    gone = weakref.ref(context)
+    del context
+    gc.collect()
+    assert gone() is None
+    assert first != way(ssl.create_default_context(), True, "ca.pem", None)
 
 
 def test_bounded() -> None:

@@ -98,6 +98,14 @@ def test_signatures(name: str, arguments: str) -> None:
     assert list(inspect.signature(getattr(p2plb, name)).parameters) == arguments.split()
 
 
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient", "Transport", "AsyncTransport"])
+def test_signatures_of_methods(kind: str) -> None:
+    """What clients and transports can do with instances beside sending is the same for all four."""
+    found = getattr(p2plb, kind)
+    assert list(inspect.signature(found.pick).parameters) == ["self", "service", "key"]
+    assert list(inspect.signature(found.wait_ready).parameters) == ["self", "services", "timeout"]
+
+
 OPTIONS = (
     "cert http1 http2 inner limits local_address observers policy route services socket_options start_timeout"
     " strategy trust_env verify"

@@ -16,6 +16,7 @@ from p2plb.discovery.registry import Registry
 from p2plb.httpx.arguments import Context, refuse
 from p2plb.httpx.family import NoInstances, replayable, understand
 from p2plb.instance import Instance
+from p2plb.memory import way
 from p2plb.observe.events import Observer
 from p2plb.policy import Policy
 from p2plb.routing import Route
@@ -76,7 +77,7 @@ class Base(ABC):
             max_connections=None if limits is None else limits.max_connections,
             on_gone=self._mark,
             no_instances=NoInstances,
-            reach=(inner, verify, cert, trust_env, local_address),
+            reach=way(inner, verify, cert, trust_env, local_address),
         )
         forks.watch(self)
 
