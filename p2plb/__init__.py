@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from p2plb.balancing.strategies.least_request import LeastRequest
     from p2plb.balancing.strategies.round_robin import RoundRobin
     from p2plb.balancing.view import Picker, Strategy
+    from p2plb.discovery.etcd.address import etcd
     from p2plb.discovery.registry import Registry
     from p2plb.discovery.snapshot import Snapshot
     from p2plb.discovery.static import static
@@ -64,6 +65,7 @@ __all__ = [
     "by_path",
     "call",
     "cookie",
+    "etcd",
     "header",
     "lifespan",
     "query",
@@ -80,6 +82,7 @@ _HOMES = {
     "balancing.strategies.least_request": ("LeastRequest",),
     "balancing.strategies.round_robin": ("RoundRobin",),
     "balancing.view": ("Picker", "Strategy"),
+    "discovery.etcd.address": ("etcd",),
     "discovery.registry": ("Registry",),
     "discovery.snapshot": ("Snapshot",),
     "discovery.static": ("static",),

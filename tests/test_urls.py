@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from p2plb.discovery import urls
+from p2plb.discovery.etcd.address import EtcdURL
 from p2plb.discovery.etcd.registry import EtcdRegistry
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.discovery.static import StaticRegistry
-from p2plb.discovery.urls import EtcdURL, MemoryURL, parse
+from p2plb.discovery.urls import MemoryURL, parse
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,8 @@ from p2plb.discovery.urls import EtcdURL, MemoryURL, parse
         ("etcd://me:p%40ss%3A%2F@h1", EtcdURL(("h1:2379",), user="me", password="p@ss:/")),
         ("etcd://me:hunt/e?r@h1", EtcdURL(("h1:2379",), user="me", password="hunt/e?r")),
         ("etcds://h1", EtcdURL(("h1:2379",), tls=True)),
+        ("etcd+grpc://h1", EtcdURL(("h1:2379",), driver="grpc")),
+        ("etcds+grpc://h1/x?ca=c", EtcdURL(("h1:2379",), "/x", tls=True, ca="c", driver="grpc")),
         (
             "etcds://h1/x?ca=/etc/ca.pem&cert=c.pem&key=k%20.pem",
             EtcdURL(("h1:2379",), "/x", tls=True, ca="/etc/ca.pem", cert="c.pem", key="k .pem"),
@@ -48,18 +51,17 @@ def test_what_urls_mean(url: str, meaning: object) -> None:
         ("redis://h1", "starts with etcd://"),
         ("http://h1:2379", "write etcd://host:2379"),
         ("https://h1:2379", "write etcds://host:2379"),
-        ("etcd+grpc://h1", "not in this version; write etcd://"),
         ("dns://users", "not in this version; write static://"),
-        ("etcd://", "names hosts"),
-        ("etcd://h1,,h2", "names hosts"),
+        ("etcd://", "host or host:2379"),
+        ("etcd://h1,,h2", "host or host:2379"),
         ("etcd://::1:2379", "brackets"),
         ("etcd://h1:0", "port"),
         ("etcd://h1:65536", "port"),
         ("etcd://h1:23x9", "port"),
         ("etcd://h1:", "port"),
-        ("etcd://h 1", "names hosts"),
+        ("etcd://h 1", "host or host:2379"),
         ("etcd://h1#x", "no etcd URL"),
-        ("etcd://me@h1", "user:password"),
+        ("etcd://me@h1", "set P2PLB_ETCD_PASSWORD or P2PLB_ETCD_PASSWORD_FILE"),
         ("etcd://:pw@h1", "user:password"),
         ("etcd://me:@h1", "user:password"),
         ("etcd://h1/a b", "prefix"),
@@ -93,7 +95,7 @@ def test_what_is_wrong(url: str, hint: str) -> None:
         "etcd:/me:hunter2@h1",
         "etdc://me:hunter2@h1",
         "http://me:hunter2@h1",
-        "etcd+grpc://me:hunter2@h1",
+        "etcd+grpc://me:hunter2@h1:x",
         "memory://me:hunter2@h1",
         "static://me:hunter2@h1",
         "etcds://me:hunter2@h1?pw=hunter2",

@@ -5,9 +5,11 @@ Built on p2plb.testing.etcd; the verbs that talk to etcd use its JSON gateway di
 
 import base64
 import contextlib
+import os
 import shutil
 import signal
 import ssl
+import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -102,6 +104,18 @@ class Etcd(EtcdNode):
         self.post("auth/role/grant", {"name": role, "perm": {"permType": "READ", **span}})
         self.post("auth/user/grant", {"user": user, "role": role})
 
+    def set_password(self, user: str, password: str) -> None:
+        """Give a user another password, which ends the tokens of the old one."""
+        self.post("auth/user/changepw", {"name": user, "password": password})
+
+    def ctl(self, *arguments: str, stdin: str = "") -> str:
+        """Run etcdctl and return what it prints; raises `CalledProcessError`."""
+        command = [str(Path(self._binary).with_name("etcdctl")), "--endpoints", self.url, *arguments]
+        environment = {"PATH": os.environ.get("PATH", ""), "ETCDCTL_API": "3"}
+        return subprocess.run(
+            command, input=stdin, env=environment, capture_output=True, text=True, check=True, timeout=30
+        ).stdout
+
 
 class Cluster:
     """Several nodes of one etcd."""
@@ -149,10 +163,12 @@ def cluster(size: int = 3) -> Iterator[Cluster]:
 
 
 @contextmanager
-def secured(*, client_certificates: bool = False) -> Iterator[tuple[Etcd, dict[str, Any]]]:
+def secured(
+    *, client_certificates: bool = False, authority: trustme.CA | None = None
+) -> Iterator[tuple[Etcd, dict[str, Any]]]:
     """Run one node behind TLS; yields it and the files that a client needs: `ca`, and `cert` and `key` if asked."""
     with _folder() as folder:
-        authority = trustme.CA()
+        authority = authority or trustme.CA()
         files = {name: str(folder / f"{name}.pem") for name in ("ca", "cert", "key")}
         authority.cert_pem.write_to_path(files["ca"])
         # One certificate for both ends: behind its gateway etcd is a client of itself and shows the server's.

@@ -1,32 +1,32 @@
 """Registry URLs: from text to a registry, with errors that say what to write instead.
 
-    etcd://[user:password@]host[:2379][,host…][/prefix]
+    etcd://[user[:password]@]host[:2379][,host…][/prefix]
     etcds://…[?ca=FILE][&cert=FILE&key=FILE]      the same over TLS
+    etcd+grpc://…, etcds+grpc://…                 the same by python-etcd3
     memory://[name]                               in this process
     static://users=10.0.0.7:80,10.0.0.8:80;weight=2&orders=10.0.0.9:80
 
-User and password are percent-encoded. No text that is made here repeats a part of a URL that may be a secret.
+User and password are percent-encoded; what is left away of them and of the files the environment may say (see
+etcd/address.py). No text that is made here repeats a part of a URL that may be a secret.
 """
 
 import difflib
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
+from p2plb.discovery.etcd.address import DriverName, EtcdURL, completed, parse_host, parse_prefix
 from p2plb.discovery.registry import Registry
 
 ENVIRONMENT: Final = "P2PLB_REGISTRY"
 DEFAULT: Final = "etcd://127.0.0.1:2379"
 DEFAULT_NOTE: Final = f" (the default: give a registry URL or set {ENVIRONMENT})"
-DEFAULT_PORT: Final = 2379
-DEFAULT_PREFIX: Final = "/p2plb"
 _FORM: Final = "write etcd://host:2379,host:2379/prefix"
-_SCHEMES: Final = ("etcd", "etcds", "memory", "static")
+_SCHEMES: Final = ("etcd", "etcds", "etcd+grpc", "etcds+grpc", "memory", "static")
 _LATER: Final = {
-    "etcd+grpc": "etcd+grpc:// is not in this version; write etcd://, which reaches the same etcd over HTTP",
     "dns": "dns:// is not in this version; write static://users=host:80, or etcd://",
     "http": "http:// is no registry; write etcd://host:2379",
     "https": "https:// is no registry; write etcds://host:2379",
@@ -34,40 +34,7 @@ _LATER: Final = {
 _ETCD: Final = re.compile(
     r"(?:(?P<user>[^@]*)@)?(?P<hosts>[^/?#@]*)(?P<prefix>/[^?#@]*)?(?:\?(?P<query>[^#@]*))?", re.DOTALL
 )
-_HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>.*))?", re.DOTALL)
-_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._-]{1,128}){1,8}")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{0,128}")
-
-
-@dataclass(frozen=True, slots=True)
-class EtcdURL:
-    """What an etcd URL says; equal URLs reach the same registry."""
-
-    hosts: tuple[str, ...]  # `host:port`, sorted
-    prefix: str = DEFAULT_PREFIX
-    tls: bool = False
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-
-    def build(self, note: str, rest: Callable[[], None]) -> Registry:
-        """Return the registry; nothing is connected yet."""
-        # httpx is loaded when a registry is needed, not when p2plb is imported.
-        from p2plb.discovery.etcd.gateway import Gateway  # noqa: PLC0415  see above
-        from p2plb.discovery.etcd.registry import EtcdRegistry  # noqa: PLC0415  see above
-
-        scheme = "https" if self.tls else "http"
-        driver = Gateway(
-            [f"{scheme}://{host}" for host in self.hosts],
-            user=self.user,
-            password=self.password,
-            ca=self.ca,
-            cert=self.cert,
-            key=self.key,
-        )
-        return EtcdRegistry(driver, prefix=self.prefix, note=note, rest=rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +88,17 @@ def build(url: str | None = None, *, rest: Callable[[], None] = lambda: None) ->
     return parse(url).build("", rest)
 
 
-def parse(url: str) -> RegistryURL:
-    """Return what a registry URL says; `ValueError` says what to write instead."""
+def parse(url: str, environ: Mapping[str, str] = os.environ) -> RegistryURL:
+    """Return what a registry URL says, completed by the environment; `ValueError` says what to write instead."""
     if not isinstance(url, str):
         raise TypeError(f"a registry is a URL or a Registry, not a {type(url).__name__}")
     scheme, separator, rest = url.strip().partition("://")
     if not separator:
         raise ValueError(f"a registry URL starts with etcd://, etcds://, memory:// or static://; {_FORM}")
     match scheme.lower():
-        case "etcd" | "etcds" as etcd:
-            return _parse_etcd(rest, tls=etcd == "etcds")
+        case "etcd" | "etcds" | "etcd+grpc" | "etcds+grpc" as etcd:
+            said = _parse_etcd(rest, tls=etcd.startswith("etcds"), driver="grpc" if "+" in etcd else "gateway")
+            return completed(said, environ)
         case "memory":
             return _parse_memory(rest)
         case "static":
@@ -161,41 +129,23 @@ def _parse_static(text: str) -> StaticURL:
     return StaticURL(tuple(sorted(services.items())))
 
 
-def _parse_etcd(text: str, *, tls: bool) -> EtcdURL:
+def _parse_etcd(text: str, *, tls: bool, driver: DriverName) -> EtcdURL:
     match = _ETCD.fullmatch(text)
     if match is None:
         raise ValueError(f"this is no etcd URL (user and password are to be percent-encoded); {_FORM}")
     user, password = _credentials(match["user"])
     files = _files(match["query"], tls=tls)
-    hosts = tuple(sorted({_host(host) for host in match["hosts"].split(",")}))
-    return EtcdURL(hosts, _prefix(match["prefix"]), tls, user, password, **files)
+    hosts = tuple(sorted({parse_host(host) for host in match["hosts"].split(",")}))
+    return EtcdURL(hosts, parse_prefix(match["prefix"] or ""), tls, user, password, **files, driver=driver)
 
 
 def _credentials(text: str | None) -> tuple[str | None, str | None]:
     if text is None:
         return None, None
     user, colon, password = text.partition(":")
-    if not (user and colon and password):
-        raise ValueError("before the @ of an etcd URL stand user:password, both percent-encoded")
-    return unquote(user), unquote(password)
-
-
-def _host(text: str) -> str:
-    match = _HOST.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"an etcd URL names hosts, IPv6 addresses in brackets; {_FORM}")
-    port = match["port"] if match["port"] is not None else str(DEFAULT_PORT)
-    # The port is not repeated: without an @ it may be a password.
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65_536:  # noqa: PLR2004  the range of a TCP port
-        raise ValueError(f"a port of an etcd URL is a number from 1 to 65535; {_FORM}")
-    return f"{match['name'].lower()}:{int(port)}"
-
-
-def _prefix(text: str | None) -> str:
-    prefix = (text or "").rstrip("/")
-    if prefix and not _PREFIX.fullmatch(prefix):
-        raise ValueError("the prefix of an etcd URL is made of letters, digits, '.', '_', '-' and '/'")
-    return prefix or DEFAULT_PREFIX
+    if not user or bool(colon) != bool(password):
+        raise ValueError("before the @ of an etcd URL stands user or user:password, both percent-encoded")
+    return unquote(user), unquote(password) or None
 
 
 def _files(query: str | None, *, tls: bool) -> dict[str, str]:

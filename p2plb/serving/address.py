@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from p2plb.discovery import urls
+from p2plb.discovery.etcd.address import EtcdURL
 from p2plb.errors import RegistrationError
 from p2plb.instance import is_loopback, netloc
 
@@ -41,10 +42,10 @@ def needs_dns(registry: str) -> bool:
 def endpoints(registry: str) -> list[tuple[str, int]]:
     """Return host and port of each endpoint in a registry's URL, none for one that is no etcd."""
     try:
-        url = urls.parse(registry)
+        url = urls.parse(registry, environ={})  # the text of a registry, which names no user
     except ValueError:
         return []
-    split = [host.rpartition(":") for host in url.hosts] if isinstance(url, urls.EtcdURL) else []
+    split = [host.rpartition(":") for host in url.hosts] if isinstance(url, EtcdURL) else []
     return [(name.strip("[]"), int(port)) for name, _, port in split]
 
 

@@ -34,6 +34,9 @@ class Broken(Unavailable):
     """The connection failed, as opposed to an etcd that says it can't serve."""
 
 
+_NAMED_CERTIFICATE: Final = "CommonName of client"  # a client certificate with a name, which the gateway can't pass on
+_ADVICE: Final = "; write etcd+grpc://, where the name of the certificate is the user, or give one without a name"
+
 # Texts come first: etcd uses one code for quite different things.
 _TEXTS: Final[tuple[tuple[str, type[DriverError]], ...]] = (
     ("requested lease not found", LeaseGone),
@@ -45,7 +48,6 @@ _TEXTS: Final[tuple[tuple[str, type[DriverError]], ...]] = (
     ("authentication is not enabled", AuthenticationOff),
     ("invalid user ID or password", Denied),
     ("permission denied", Denied),
-    ("CommonName of client", Denied),  # a client certificate with a name, which the gateway can't pass on
     ("larger than max", Rejected),
 )
 _CODES: Final[dict[object, type[DriverError]]] = {
@@ -78,8 +80,10 @@ def from_answer(where: str, status: int, content: bytes) -> DriverError:
             " (switch it on, or write etcd+grpc://), or is older than 3.4, or this is not its client port"
             " (2379 as a rule) but that of its peers, its metrics or another program"
         )
-    text = f"{where} answered {status}: {_clean(content.decode(errors='replace'))}"
-    return _make(_STATUSES.get(status, Unavailable), text)
+    text = content.decode(errors="replace")
+    if _NAMED_CERTIFICATE in text:
+        return Denied(f"{where}: {_clean(text)}{_ADVICE}")
+    return _make(_STATUSES.get(status, Unavailable), f"{where} answered {status}: {_clean(text)}")
 
 
 def from_document(where: str, document: Mapping[str, Any]) -> DriverError:

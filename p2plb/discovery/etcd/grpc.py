@@ -67,8 +67,8 @@ def load() -> Libraries:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the generated code is of 2020
+            import etcd3.etcdrpc  # noqa: PLC0415  see above
             import grpc  # noqa: PLC0415  see above
-            from etcd3 import etcdrpc  # noqa: PLC0415  see above
             from google.protobuf import json_format  # noqa: PLC0415  see above
     except ImportError as error:
         raise ImportError(
@@ -79,7 +79,7 @@ def load() -> Libraries:
             "python-etcd3 does not load beside this protobuf: set PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python before"
             " the program starts, or install protobuf 3.20, or write etcd://, which needs neither"
         ) from error
-    return Libraries(grpc, etcdrpc, json_format)
+    return Libraries(grpc, etcd3.etcdrpc, json_format)
 
 
 class GrpcCarrier:
