@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ import p2plb
 from p2plb import Policy, Retry
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.observe.events import AttemptStarted, CallEnded, Event
+from tests.contract_registry import until
 from tests.drivers import World, everywhere, on_loops
 from tests.scripted import Refusing, ScriptedServer, answer, drip, drop, hang, ok, serving, static
 
@@ -344,15 +346,50 @@ async def test_ways_out(world: World) -> None:
 @everywhere
 async def test_a_block_sees_it_too(world: World, servers: list[ScriptedServer]) -> None:
     """What a `call()` block remembers says by which way each call went, and what is known of the request."""
-    instance, old = servers
-    async with world.client(static(Refusing()), policy=Policy(fallback=old.url)) as client:
+    _, old = servers
+    services = {"users": Policy(fallback=old.url), "orders": Policy(fallback=Refusing().url)}
+    async with world.client(static(Refusing()), services=services) as client:
         with p2plb.call() as calls:
             await client.post("http://users/")
             old.script = drop
             with pytest.raises(httpx.RemoteProtocolError):
                 await client.post("http://users/")
-    assert [(served.via, len(served.attempts), served.maybe_processed) for served in calls.served] == [
-        ("fallback", 1, True),
-        ("fallback", 1, True),
-    ]
-    assert instance.requests == []
+            with pytest.raises(httpx.ConnectError):
+                await client.post("http://orders/")
+    seen = [(served.via, len(served.attempts), served.maybe_processed) for served in calls.served]
+    assert seen == [("fallback", 1, True), ("fallback", 1, True), ("fallback", 0, False)]
+
+
+@everywhere
+async def test_a_stream_from_the_fallback(world: World, servers: list[ScriptedServer]) -> None:
+    """While the fallback serves, the call holds no claim and no place under the client's limits."""
+    instance, old = servers
+    registry = f"{static(Refusing())}&orders={instance.url}"
+    async with (
+        world.client(registry, policy=Policy(fallback=old.url), limits=ONE_SLOT) as client,
+        client.stream("GET", "http://users/") as response,
+    ):
+        assert client.in_flight() == 0
+        assert (await client.get("http://orders/", timeout=5)).extensions["p2plb"].via == "peer"
+        assert await client.read(response) == b"old"
+
+
+def test_a_client_that_is_closed_meanwhile(servers: list[ScriptedServer]) -> None:
+    """F79: a call that waits for its first list while another thread closes the client does not go to the fallback."""
+    policy = Policy(fallback=servers[1].url)
+    client = p2plb.Client("etcd://127.0.0.1:1", policy=policy, start_timeout=30, trust_env=False)
+    failed: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            client.get("http://users/")
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    until(lambda: "users" in client.stats().services)
+    client.close()
+    thread.join()
+    assert [str(error) for error in failed] == ["Cannot send a request, as the client has been closed."]
+    assert servers[1].requests == []

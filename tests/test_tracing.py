@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from p2plb import Client
+from p2plb import Client, Policy
 from p2plb.balancing.call import Fault
 from tests.drivers import Caller, Sync, World, everywhere
 from tests.families import HTTPX
@@ -229,6 +229,18 @@ async def test_plain_hosts(
         await client.get(f"{server.url}/plain")
     (span,) = traces.clients()
     assert headers(server) == [header_of(span)]
+
+
+@everywhere
+async def test_the_fallback(
+    world: World, server: ScriptedServer, traces: Traces, instrumented: Callable[..., None]
+) -> None:
+    """A request to the fallback has one span beside those of the attempts before it, and carries its header."""
+    instrumented()
+    async with world.client(static(Refusing()), policy=Policy(fallback=server.url)) as client:
+        await client.get("http://users/")
+    assert headers(server) == [header_of(traces.clients()[-1])]
+    assert len(traces.clients()) == 2
 
 
 @everywhere
