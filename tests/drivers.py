@@ -258,6 +258,11 @@ def on_loops(case: Case) -> Callable[..., None]:
     return _test(case, [world for world in WORLDS if not isinstance(world, Sync)])
 
 
+def on_asyncio(case: Case) -> Callable[..., None]:
+    """Make a test of a case about what there is for asyncio only (aiohttp)."""
+    return _test(case, [world for world in WORLDS if isinstance(world, Asyncio)])
+
+
 def with_httpx(case: Case) -> Callable[..., None]:
     """Make a test of a case about what there is for httpx only (respx)."""
     return _test(case, [world for world in WORLDS if world.family is HTTPX])

@@ -1,6 +1,8 @@
 """How users test what calls services: respx on either side of the balancer, and `inner=` transports."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -174,3 +176,21 @@ def test_a_sync_inner_transport_in_an_async_client() -> None:
                 await client.get("http://users/")
 
         asyncio.run(call())
+
+
+ALIASED = """
+import httpx2
+httpx2.alias_httpx()  # before anything imports httpx
+import p2plb, p2plb.httpx2, respx
+
+for client in p2plb.Client, p2plb.httpx2.Client:
+    with respx.mock() as mock, client("static://users=10.9.9.1:80", trust_env=False) as users:
+        mock.get("http://10.9.9.1/42").respond(json={"id": 42})
+        print(users.get("http://users/42").json(), isinstance(users, httpx2.Client))
+"""
+
+
+def test_respx_with_httpx2() -> None:
+    """Where httpx2 has taken httpx's name, respx mocks it, and p2plb's clients are httpx2's under both names."""
+    done = subprocess.run([sys.executable, "-c", ALIASED], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("{'id': 42} True\n" * 2, "")

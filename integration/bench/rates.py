@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import httpx
+import httpx2
 
 WARM = 0.5
 
@@ -58,7 +59,7 @@ class Worker:
             try:
                 call().raise_for_status()
                 self.answered += self._window.counts
-            except httpx.HTTPError:
+            except (httpx.HTTPError, httpx2.HTTPError):
                 self.failed += 1
 
     async def work_async(self, call: Callable[[], Awaitable[httpx.Response]]) -> None:
@@ -67,7 +68,7 @@ class Worker:
             try:
                 (await call()).raise_for_status()
                 self.answered += self._window.counts
-            except httpx.HTTPError:
+            except (httpx.HTTPError, httpx2.HTTPError):
                 self.failed += 1
 
 

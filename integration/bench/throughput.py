@@ -2,26 +2,31 @@
 
     python -m integration.bench.throughput [--rounds 5] [--seconds 2]
 
-Plain httpx stands there twice: with its default limits (100 connections, 20 of them kept idle), and without any. The
-contenders take turns in every round, so that what else the machine does hits all of them; medians of the rounds
-are printed, and the ratios of p2plb to the others.
+Plain httpx stands there twice: with its default limits (100 connections, 20 of them kept idle), and without any; on
+asyncio p2plb stands there three times: as it is, with httpx2, and with aiohttp inside. The contenders take turns in
+every round, so that what else the machine does hits all of them; medians of the rounds are printed, and the ratios of
+p2plb to the others.
 """
 
 import argparse
 import asyncio
 import itertools
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
+from aiohttp import ClientSession, TCPConnector
+from httpx_aiohttp import AiohttpTransport
 
+import p2plb.httpx2
 from integration.bench.backends import Backends, backends
 from integration.bench.rates import Rate, async_rate, thread_rate
-from p2plb import AsyncClient, Client
+from p2plb import AsyncClient, Client, Instance
 
 PLAIN, WIDE, OURS = "plain httpx", "plain httpx, limits off", "p2plb"
+SECOND, AIOHTTP = "p2plb, httpx2", "p2plb, aiohttp inside"
 HOP, WIDE_HOP = "plain httpx, nginx hop", "plain httpx, nginx hop, limits off"
 NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 Rates = dict[tuple[str, int], list[Rate]]
@@ -49,8 +54,14 @@ async def asynchronous(ten: Backends, levels: Sequence[int], rounds: int, second
         httpx.AsyncClient(trust_env=False) as hop,
         httpx.AsyncClient(trust_env=False, limits=NO_LIMITS) as wide_hop,
         AsyncClient(ten.registry, trust_env=False) as ours,
+        p2plb.httpx2.AsyncClient(ten.registry, trust_env=False) as second,
+        AsyncClient(ten.registry, trust_env=False, inner=aiohttp_transport) as inside,
     ):
-        calls = contenders(ten, (plain.get, wide.get), (hop.get, wide_hop.get), ours.get)
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            **contenders(ten, (plain.get, wide.get), (hop.get, wide_hop.get), ours.get),
+            SECOND: lambda: second.get("http://bench/"),
+            AIOHTTP: lambda: inside.get("http://bench/"),
+        }
         for name, level, call in schedule(calls, levels, rounds):
             rates.setdefault((name, level), []).append(await async_rate(call, level, seconds))
     return rates
@@ -70,6 +81,11 @@ def threaded(ten: Backends, levels: Sequence[int], rounds: int, seconds: float) 
         for name, level, call in schedule(calls, levels, rounds):
             rates.setdefault((name, level), []).append(thread_rate(call, level, seconds))
     return rates
+
+
+def aiohttp_transport(_instance: Instance) -> AiohttpTransport:
+    """Return a transport as examples/engines/ shows it."""
+    return AiohttpTransport(verify=False, client=lambda: ClientSession(connector=TCPConnector(limit=0)))
 
 
 def contenders(
@@ -98,7 +114,7 @@ def table(title: str, levels: Sequence[int], rates: Rates) -> None:
     print(line(f"{title}, in flight", levels, "{}"))
     for name in names:
         print(line(name, [medians[name, level] for level in levels], "{:,.0f}"))
-    for name in names[:-1]:
+    for name in (name for name in names if name != OURS):
         print(line(f"{OURS} / {name}", [medians[OURS, level] / medians[name, level] for level in levels], "{:.2f}"))
     for name in names:
         failed = [sum(rate.failed for rate in rates[name, level]) for level in levels]

@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpcore
 import httpx
 
-from p2plb import errors
+from p2plb import engines, errors
 from p2plb.balancing.call import Fault
 
 
@@ -45,7 +45,11 @@ REFUSED_STREAM: Final = 7  # HTTP/2, RFC 9113 section 7
 
 def understand(error: Exception, request: httpx.Request) -> tuple[Exception, Fault] | None:
     """Return httpx's error for what the wire raised, and its meaning; None if it is not of the wire (a bug, a body)."""
-    if isinstance(error, httpx.TransportError):  # from an inner transport
+    ours = isinstance(error, httpx.TransportError)  # from an inner transport
+    if (other := engines.understand(error, mapped=ours)) is not None:
+        name, text, fault = other
+        return getattr(httpx, name)(text, request=request), _refine(error, fault)
+    if ours:
         return error, _foreign(error, OWN.get(type(error), Fault.MAYBE_PROCESSED))
     if type(error).__module__.startswith("h2."):  # httpcore lets some of h2's through
         return httpx.RemoteProtocolError(str(error), request=request), Fault.MAYBE_PROCESSED
@@ -56,16 +60,15 @@ def understand(error: Exception, request: httpx.Request) -> tuple[Exception, Fau
     return None
 
 
-def _foreign(error: httpx.TransportError, fault: Fault) -> Fault:
-    """Believe "never sent" only from engines that are known to mean it: httpx-aiohttp says it of all that fails."""
+def _foreign(error: Exception, fault: Fault) -> Fault:
+    """Believe "never sent" only from engines that are known to mean it."""
     if fault is not Fault.NEVER_SENT:
         return fault
     if _is_shortage(error):
         return Fault.LOCAL
     cause = error.__cause__  # mocks have none
     known = (httpcore.ConnectError, httpcore.ConnectTimeout, ConnectionRefusedError)
-    aiohttp = any(kind.__name__ == "ClientConnectorError" for kind in type(cause).__mro__)
-    return fault if cause is None or isinstance(cause, known) or aiohttp else Fault.MAYBE_PROCESSED
+    return fault if cause is None or isinstance(cause, known) else Fault.MAYBE_PROCESSED
 
 
 def _refine(error: Exception, fault: Fault) -> Fault:

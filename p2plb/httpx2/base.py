@@ -118,7 +118,7 @@ class Base(ABC):
         if found is None:
             raise error
         mapped, fault = found
-        if fault is Fault.NEVER_SENT and lane.may_have_sent(mapped):
+        if fault is Fault.NEVER_SENT and lane.may_have_sent(error):
             fault = Fault.MAYBE_PROCESSED  # the error is of the body's, or of the application's, own calls
         if mapped is not error:
             mapped.__cause__ = error
