@@ -29,9 +29,14 @@ def understand(error: Exception, *, mapped: bool) -> tuple[str, str, Fault] | No
 
     `mapped` says that it is one of httpx's: then its cause is what counts.
     """
-    known = AIOHTTP.keys() if mapped else UNMAPPED
-    for kind in type(error.__cause__ if mapped else error).__mro__:
+    known, source = (AIOHTTP.keys(), error.__cause__) if mapped else (UNMAPPED, error)
+    for kind in type(source).__mro__:
         if kind.__name__ in known and kind.__module__.startswith("aiohttp."):
             name, fault = AIOHTTP[kind.__name__]
-            return name, URL.sub("(URL)", str(error)), fault  # a URL may hold secrets
+            return name, _text(source), fault
     return None
+
+
+def _text(error: BaseException | None) -> str:
+    """Return the first line of a text, for below it aiohttp quotes the answer; URLs are left out: they may hold secrets."""
+    return URL.sub("(URL)", str(getattr(error, "message", None) or error).partition("\n")[0])

@@ -49,8 +49,10 @@ async def test_a_call(world: World, server: ScriptedServer) -> None:
             assert users.in_flight() == 1
             assert await users.read(response) == b"/part"
         assert users.in_flight() == 0
-    request = server.requests[0]
-    assert (request.headers["host"], request.headers["x-one"], request.body) == ("users", "1", b"hello")
+    post, get = server.requests
+    assert (post.headers["host"], post.headers["x-one"], post.body) == ("users", "1", b"hello")
+    assert post.headers["content-length"] == "5"
+    assert not {"content-length", "transfer-encoding"} & get.headers.keys(), "what has no body is sent without one"
     assert server.connections == 1
 
 
@@ -82,6 +84,8 @@ async def test_a_post_is_not_sent_twice(world: World, server: ScriptedServer, sc
     async with client(world, server.static(), policy=Policy(attempt_timeout=0.3)) as users:
         with pytest.raises(getattr(httpx, error)) as caught:
             await users.post("http://users/", content=b"x")
+        assert "\n" not in str(caught.value)
+        assert "nonsense" not in str(caught.value)
         assert users.in_flight() == 0
     (attempt,) = caught.value.p2plb.attempts
     assert (attempt.fault, len(server.requests)) == (Fault.MAYBE_PROCESSED, 1)

@@ -46,6 +46,8 @@ class InnerLane:
             stream=request.stream,
             extensions={**wire.extensions, "timeout": _clipped(wire)},
         )
+        if isinstance(request.stream, httpx2.ByteStream):
+            self._sent.read()  # engines look at `content`, and would send a stream in chunks, even an empty one
         return self._sent
 
     def limit(self, deadline: float | None) -> None:
