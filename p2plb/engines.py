@@ -38,5 +38,5 @@ def understand(error: Exception, *, mapped: bool) -> tuple[str, str, Fault] | No
 
 
 def _text(error: BaseException | None) -> str:
-    """Return the first line of a text, for below it aiohttp quotes the answer; URLs are left out: they may hold secrets."""
+    """Return the first line of a text, as aiohttp quotes the answer below it, without URLs: they may hold secrets."""
     return URL.sub("(URL)", str(getattr(error, "message", None) or error).partition("\n")[0])
