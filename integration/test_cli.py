@@ -53,7 +53,7 @@ def test_ls(registry: str, out: Writer, capsys: pytest.CaptureFixture[str]) -> N
     assert anna.split() == ["users", "anna", ANNA.url, "up", "a", "2", "-", "p2plb/9"]
     assert main(["ls", "users", "--json", "--registry", registry]) == 0
     (service,) = json.loads(capsys.readouterr().out)
-    assert (service["service"], [i["id"] for i in service["instances"]]) == ("users", ["anna"])
+    assert (service["service"], [(i["id"], i["sdk"]) for i in service["instances"]]) == ("users", [("anna", "p2plb/9")])
     assert main(["ls", "nobody", "--registry", registry]) == 0
     assert "no instances of nobody" in capsys.readouterr().out
 

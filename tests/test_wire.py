@@ -1,0 +1,91 @@
+"""What stood in etcd, and where keys lay, in each release: still read and placed the same by this one.
+
+The files below fixtures/wire/<release>/ are what that release wrote. They are never changed; a release whose writing
+differs adds a folder of its own. Placements may change in a major release only.
+"""
+
+import json
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2plb.balancing.call import Call
+from p2plb.balancing.node import Node
+from p2plb.balancing.strategies.consistent_hash import ConsistentHash, Ring, hash_key
+from p2plb.cli.listing import record
+from p2plb.discovery.etcd import records
+from p2plb.discovery.etcd.driver import Entry
+from p2plb.discovery.reducer import Reducer
+from p2plb.instance import Instance
+from p2plb.version import __version__
+
+RELEASES = sorted(Path(__file__).parent.joinpath("fixtures", "wire").iterdir())
+ROOT = records.services_root()
+
+
+def stored(release: Path) -> dict[str, bytes]:
+    return {file.stem: file.read_bytes() for file in sorted(release.joinpath("records").iterdir())}
+
+
+def loaded(file: Path) -> dict[str, Any]:
+    found = json.loads(file.read_text("utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+by_release = pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
+
+
+def test_this_release_has_its_files() -> None:
+    """A release is not made before what it writes is kept."""
+    assert ".".join(__version__.split(".")[:2]) in {release.name for release in RELEASES}
+
+
+@by_release
+def test_records_are_still_read(release: Path) -> None:
+    """F47: each stored record means what it meant: unknown fields, unknown states and all."""
+    meaning = loaded(release / "meaning.json")
+    for name, value in stored(release).items():
+        if isinstance(meaning[name], dict):
+            found = records.decode(ROOT, records.key(ROOT, "users", name), value, loopback=False)
+            assert json.loads(json.dumps(record(found))).items() >= meaning[name].items(), name
+
+
+@by_release
+def test_a_greater_version_is_skipped_and_counted(release: Path) -> None:
+    """F47: a record of a version to come hides its instance from us, and nothing else."""
+    entries = [Entry(records.key(ROOT, "users", name), value, 1, 1) for name, value in stored(release).items()]
+    reducer = Reducer(partial(records.decode, ROOT, loopback=False), partial(records.service_of, ROOT))
+    (snapshot,) = reducer.listed(["users"], entries, 1, 0.0)
+    assert {one.id for one in snapshot.instances} == stored(release).keys() - {"greater-v"}
+    assert reducer.skipped == 1
+
+
+@by_release
+def test_what_is_written_only_grows(release: Path) -> None:
+    """Additions never raise `v`: readers of that release still find each field that they know."""
+    then = json.loads(stored(release)["full"])
+    names = {each.name for each in fields(Instance) if each.init}
+    known = {name: value for name, value in then.items() if name in names}
+    now = json.loads(records.encode(Instance(**{**known, "http": tuple(then["http"])})))
+    assert now.items() >= then.items()
+    assert now["v"] == then["v"] == 1
+    assert now["sdk"].startswith("p2plb/")
+
+
+@by_release
+def test_keys_lie_where_they_lay(release: Path) -> None:
+    """Consistent hashing places each key on the same instances, in the same order, in whichever order they come."""
+    kept = loaded(release / "consistent_hash.json")
+    nodes = [
+        Node(Instance(name, "users", f"http://{name}.example:80", weight=weight))
+        for name, weight in kept["weights"].items()
+    ]
+    for order in (nodes, nodes[::-1]):
+        ring, pick = Ring(order), ConsistentHash()(order)
+        for key, owners in kept["owners"].items():
+            assert [node.id for node in ring.owners(hash_key(key))] == owners, key
+            assert pick(Call("users", key=key, started=0.0)).id == owners[0]
