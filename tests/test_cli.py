@@ -71,6 +71,16 @@ def test_tls_files_of_no_use_are_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert error.rstrip("\n").isprintable()
 
 
+def test_a_driver_that_is_not_installed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A registry URL that needs a package says which, instead of a traceback."""
+    monkeypatch.setitem(sys.modules, "etcd3", None)
+    assert main(["ls", "--registry", "etcd+grpc://127.0.0.1:1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install 'p2plb[etcd3]'" in line
+
+
 def test_closed_streams_are_nothing_to_fail_of() -> None:
     """`p2plb ls >&-` ends well, though nobody will read it."""
     command = [sys.executable, "-W", "error", "-m", "p2plb.cli", "ls", "--registry", "memory://"]

@@ -38,7 +38,7 @@ def arguments_checked() -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, InvalidURL) as error:
+    except (ValueError, InvalidURL, ImportError) as error:  # ImportError: a URL may need a package that is not there
         raise Usage(one_line(error)) from error
 
 
