@@ -17,6 +17,7 @@ def chosen(*instances: Instance, **options: Any) -> tuple[list[str], dict[str, s
 
 A, B = instance("a"), instance("b")
 DRAINING = instance("draining", state="draining")
+DOWN = instance("down", state="down")
 STRANGE = instance("strange", state="rebooting")
 SECOND = instance("second", priority=2)
 THIRD = instance("third", priority=3)
@@ -33,6 +34,9 @@ SPARE = instance("spare", priority=1, state="draining")
         ([A, DRAINING], ["a"], {"draining": "draining"}),
         ([A, STRANGE], ["a"], {"strange": "draining"}),
         ([DRAINING, STRANGE], ["draining", "strange"], {}),
+        ([A, DOWN, DRAINING], ["a"], {"down": "down", "draining": "draining"}),
+        ([DOWN, DRAINING], ["draining"], {"down": "down"}),
+        ([DOWN], ["down"], {}),
         ([A, SECOND], ["a"], {"second": "priority 0 is served first"}),
         ([SECOND, THIRD], ["second"], {"third": "priority 2 is served first"}),
         ([SECOND, DRAINING], ["second"], {"draining": "draining"}),
@@ -45,7 +49,7 @@ SPARE = instance("spare", priority=1, state="draining")
     ],
 )
 def test_who_is_in_force(instances: list[Instance], ids: list[str], left_out: dict[str, str]) -> None:
-    """F02: up before draining, the lowest priority that has any, weight 0 only if all have it."""
+    """F02: up before draining before down, the lowest priority that has any, weight 0 only if all have it."""
     assert chosen(*instances) == (ids, left_out)
 
 

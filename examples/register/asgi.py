@@ -1,38 +1,28 @@
-"""The same for an ASGI application on uvicorn: the registration lives in its lifespan.
+"""The same for an ASGI application: the registration lives in its lifespan.
 
     uvicorn --app-dir examples/register asgi:app --port 8001
 
-uvicorn installs its signal handlers before it starts the lifespan, so `drain_on` finds them and hands the signal on to
-them once callers have been told: only then does uvicorn close its port.
+A framework takes `lifespan` as an argument and hides what this does by hand; see examples/fastapi.
 """
 
 import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from p2plb import register
+import p2plb
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-PORT = int(os.environ.get("PORT", "8001"))
-
-
-@asynccontextmanager
-async def lifespan() -> AsyncIterator[None]:
-    """Be registered while the application runs; frameworks such as FastAPI take this as `lifespan=`."""
-    async with register("hello", port=PORT, drain_on=(signal.SIGTERM, signal.SIGINT)):
-        yield
+lifespan = p2plb.lifespan("hello", port=int(os.environ.get("PORT", "8001")))
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
-    """Answer every request with who it is. A framework would hide what this does by hand."""
+    """Answer every request with who it is."""
     if scope["type"] == "lifespan":
         await receive()
-        async with lifespan():
+        async with lifespan(app):
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -1,6 +1,6 @@
 """What is lost when a server is told to end, by server and by the way in which it is registered.
 
-    python -m integration.soak.shutdown [--rounds 5] [--servers uvicorn gunicorn hypercorn granian]
+    python -m integration.soak.shutdown [--rounds 5] [--servers uvicorn "gunicorn with 2 workers" …]
 
 POSTs are made over two instances of which one gets SIGTERM. A POST that fails was either never executed by an instance
 that still took it, or executed without its caller hearing of it. Needs `pip install -e ".[test,servers]"`.
@@ -39,6 +39,7 @@ SERVERS = {
     "hypercorn": ["hypercorn", APP, "--bind", "127.0.0.1:{port}", "--log-level", "error"],
     "granian": ["granian", APP, "--interface", "asgi", "--port", "{port}", "--log-level", "error"],
 }
+SERVERS |= {f"{name} with 2 workers": [*words, "--workers", "2"] for name, words in SERVERS.items()}
 WAYS = ("lifespan", "register", "preStop")
 
 
@@ -69,7 +70,7 @@ class Outcome:
         return f"{text}; the server ended within {self.slowest:.1f} s"
 
 
-def shutdown(server: str, way: str, *, in_flight: int = 8, arguments: Sequence[str] = ()) -> Outcome:
+def shutdown(server: str, way: str, *, in_flight: int = 8) -> Outcome:
     """End one of two instances under POST load."""
     with ExitStack() as stack:
         etcd = stack.enter_context(running_etcd())
@@ -77,7 +78,7 @@ def shutdown(server: str, way: str, *, in_flight: int = 8, arguments: Sequence[s
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2plb-shutdown-")))
         ports = [free_port(), free_port()]
         leaver, _ = [
-            stack.enter_context(instance([*command(server, way, port), *arguments], port, way, folder, etcd.registry))
+            stack.enter_context(instance(command(server, way, port), port, way, folder, etcd.registry))
             for port in ports
         ]
         await_urls(etcd.registry, {f"http://127.0.0.1:{port}" for port in ports})

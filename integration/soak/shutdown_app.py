@@ -4,12 +4,13 @@ Plain ASGI, so that every server can run it. With WAY=register it leaves registe
 server; else its lifespan registers it. `POST /-/drain` is what a preStop hook would call.
 """
 
-import asyncio
 import json
 import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+import anyio
 
 import p2plb
 
@@ -53,7 +54,7 @@ async def serve(scope: Message, send: Send) -> None:
     """Do the work of one call."""
     number = dict(scope["headers"])[b"x-request-id"].decode()
     note("start", number, scope)
-    await asyncio.sleep(WORK)
+    await anyio.sleep(WORK)
     await answer(send, {"id": number})
     note("end", number, scope)
 

@@ -7,11 +7,12 @@ knows nothing of registries or records.
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from p2plb.discovery import threads
-from p2plb.errors import P2PError
+from p2plb.errors import DiscoveryError, P2PError
 
 logger = logging.getLogger("p2plb.serving")
 
@@ -36,6 +37,7 @@ class Health:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._question: threading.Thread | None = None
+        self._found: list[Exception | None] = []  # what is wrong: one entry, once the question is answered
 
     def start(self) -> None:
         """Begin to ask."""
@@ -47,9 +49,10 @@ class Health:
         threads.join(self._thread, LEAVE_WITHIN)
 
     def _run(self) -> None:
-        while not self._stopped.is_set():
-            self._judge(self._ask())
-            self._stopped.wait(self._interval)
+        with suppress(DiscoveryError):  # no thread can be started: the interpreter is ending
+            while not self._stopped.is_set():
+                self._judge(self._ask())
+                self._stopped.wait(self._interval)
 
     def _judge(self, trouble: Exception | None) -> None:
         changed = not self.known or (trouble is None) != (self.trouble is None)
@@ -65,7 +68,7 @@ class Health:
     def _ask(self) -> Exception | None:
         """Return what is wrong, waiting no longer than the interval."""
         if self._question is None or not self._question.is_alive():
-            self._found: list[Exception | None] = []
+            self._found = []
             self._question = threads.start(partial(self._look, self._found), "p2plb-healthy")
         self._question.join(self._interval)
         return self._found[0] if self._found else P2PError(f"healthy() gave no answer within {self._interval:g} s")
