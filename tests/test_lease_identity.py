@@ -105,13 +105,16 @@ def test_a_worker_that_is_up_takes_over_from_one_that_is_not(world: World, state
 
 
 def test_workers_that_all_drain_leave_the_record_as_it_is(world: World) -> None:
-    """When the whole server ends, nobody puts `up` over another's `draining`."""
+    """When the whole server ends, nobody puts `up` over another's `draining`, nor takes that over."""
     workers = [world.process(seed).register(instance()) for seed in (1, 2, 3)]
     world.run(30)
     for worker in workers:
         worker.update(replace(instance(), state="draining"))
-    world.run(5)
+    world.run(0)
+    settled = world.etcd.revision
+    world.run(20)
     assert world.stored()["a"].state == "draining"
+    assert world.etcd.revision == settled
 
 
 def test_a_dead_predecessor_at_another_address_is_outlived(world: World) -> None:
