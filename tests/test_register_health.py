@@ -38,7 +38,7 @@ def _verdicts() -> Verdicts:
 
 @pytest.fixture(name="health")
 def _health(verdicts: Verdicts) -> Iterator[Health]:
-    health = Health(verdicts, 0.02, verdicts.told.append)
+    health = Health("users", verdicts, 0.02, verdicts.told.append)
     yield health
     health.stop()
 
@@ -55,7 +55,7 @@ def test_changes_are_told_once(health: Health, verdicts: Verdicts, caplog: pytes
     verdicts.says = lambda: "yes"
     until(lambda: verdicts.told == [True, False, True])
     assert health.trouble is None
-    assert caplog.messages == ["down: healthy() raised ZeroDivisionError"]
+    assert caplog.messages == ["users is down here: healthy() raised ZeroDivisionError"]
 
 
 def test_sys_exit_in_a_check_is_a_no(health: Health, verdicts: Verdicts) -> None:

@@ -26,11 +26,14 @@ class Health:
     Each question has a short-lived thread of its own, at most one at a time.
     """
 
-    def __init__(self, healthy: Callable[[], object], interval: float, on_change: Callable[[bool], None]) -> None:
+    def __init__(
+        self, service: str, healthy: Callable[[], object], interval: float, on_change: Callable[[bool], None]
+    ) -> None:
         self.trouble: Exception | None = None
         """Why the last verdict was bad."""
         self.known = False
         """Whether there is a verdict yet."""
+        self._service = service
         self._healthy = healthy
         self._interval = interval
         self._on_change = on_change
@@ -59,9 +62,9 @@ class Health:
         self.trouble = trouble
         if changed and not self._stopped.is_set():
             if trouble is not None:
-                logger.warning("down: %s", trouble, exc_info=trouble.__cause__)
+                logger.warning("%s is down here: %s", self._service, trouble, exc_info=trouble.__cause__)
             elif self.known:
-                logger.info("up again: healthy() says yes")
+                logger.info("%s is up again here: healthy() says yes", self._service)
             self._on_change(trouble is None)
         self.known = True
 

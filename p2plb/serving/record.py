@@ -57,7 +57,9 @@ class Record:
         self._hold: shared.Hold | None = None
         self._announcement: Announcement | None = None
         self._answering: Answering | None = None
-        self._health = Health(terms.healthy, terms.interval, self._judged) if terms.healthy else None
+        self._health = (
+            Health(terms.draft.service, terms.healthy, terms.interval, self._judged) if terms.healthy else None
+        )
         self._trouble: Exception | None = None
         self._failed = False
         self._closed = not terms.enabled
