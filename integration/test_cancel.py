@@ -19,6 +19,7 @@ from p2plb.discovery.memory import MemoryRegistry
 from p2plb.discovery.registry import Listener, Watch
 from p2plb.wire.idle import IdleLanes
 from tests.certificates import Authority
+from tests.families import HTTPX2, of_family
 from tests.scripted import Script, ScriptedServer, answer, drip, ok, serving
 
 Act = Callable[[AsyncClient], Coroutine[Any, Any, None]]
@@ -101,6 +102,7 @@ WAYS: tuple[tuple[Run, Way], ...] = (
     *((cancelling.run_asyncio, way) for way in cancelling.ON_ASYNCIO),
     (cancelling.run_trio, cancelling.by_trio_scope),
 )
+WAYS_OF_HTTPX2 = (WAYS[0], WAYS[-1])
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,21 @@ def test_cancel_everywhere(
     stage: Stage, run_way: tuple[Run, Way], server: ScriptedServer, authority: Authority
 ) -> None:
     """F63: cancelled at its k-th suspension, for every k, a call is as if it had never been."""
+    cancel_everywhere(stage, run_way, server, authority)
+
+
+@pytest.mark.parametrize("run_way", WAYS_OF_HTTPX2, ids=[way.__name__ for _, way in WAYS_OF_HTTPX2])
+@pytest.mark.parametrize("stage", STAGES, ids=[stage.name for stage in STAGES])
+def test_cancel_everywhere_with_httpx2(
+    stage: Stage, run_way: tuple[Run, Way], server: ScriptedServer, authority: Authority
+) -> None:
+    """F63: the same on httpcore2's connections."""
+    of_family(cancel_everywhere, HTTPX2)(stage, run_way, server, authority)
+
+
+def cancel_everywhere(stage: Stage, run_way: tuple[Run, Way], server: ScriptedServer, authority: Authority) -> None:
     run, way = run_way
+    act: Act = globals()[stage.act.__name__]  # of this family
     registry = (Silent if stage.silent else MemoryRegistry)()
     registry.put(server.instance())
 
@@ -141,7 +157,7 @@ def test_cancel_everywhere(
             async def work() -> None:
                 if not stage.warm:
                     await close_idle(client)
-                await stage.act(client)
+                await act(client)
 
             async def check() -> None:
                 await nothing_held(client, server)
