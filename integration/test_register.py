@@ -257,3 +257,18 @@ def test_a_forked_child_that_ends_takes_nothing_along(url: str, seen: Seen) -> N
         time.sleep(1)
         assert [len(instances) for instances in seen.history if instances] == [1]
         assert [each.state for each in seen.now] == ["up"]
+
+
+ENDING = """
+import sys, p2plb
+
+with p2plb.register("users", port=1, registry=sys.argv[1], ready=lambda: True, drain_grace=0) as registration:
+    assert registration.wait(30)
+"""
+
+
+def test_a_program_that_has_left_ends_without_a_word(url: str) -> None:
+    """The registry that is kept for a next user is closed at the end: no socket is found open under `-W error`."""
+    command = [sys.executable, "-W", "error", "-c", ENDING, url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

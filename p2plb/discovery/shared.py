@@ -1,9 +1,10 @@
 """One registry for each URL in a process, however many clients and registrations use it.
 
 Who needs a registry holds it. When the last one lets go it is kept for a minute with its snapshots, for there is often
-a next one; then the next `hold`, or the registry's own watch thread, closes it. There is no thread for this.
+a next one; then the next `hold`, the registry's own watch thread or the program's end closes it. No thread is for this.
 """
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
@@ -94,3 +95,6 @@ def hold(source: Registry | str | None = None) -> Hold:
 def close_unused() -> None:
     """Close the registries that nobody holds, at once."""
     _table.evict(linger=0.0)
+
+
+atexit.register(close_unused)  # else their connections are found unclosed when the interpreter ends
