@@ -36,8 +36,9 @@ from p2plb.testing.etcd import EtcdNode, running_etcd
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0
-IN_FLIGHT = 3
-PAUSE = 0.03  # seconds between two calls: programs that start need the processor too
+IN_FLIGHT = 4
+PAUSE = 0.1
+"""Seconds between two calls during a switch: programs that start need the processor too."""
 
 _ports = itertools.count(random.randrange(10_000, 19_000))  # below those that the kernel gives to outgoing connections
 
@@ -107,10 +108,11 @@ class Tally:
 
 
 class Browser:
-    """Places orders without pause, a few at a time; each begins a trace."""
+    """Places orders all the time, a few at a time; each begins a trace."""
 
     def __init__(self, client: p2plb.Client) -> None:
         self.tally = Tally()
+        self.pause = 0.0
         self._client = client
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._place_orders) for _ in range(IN_FLIGHT)]
@@ -126,7 +128,7 @@ class Browser:
             thread.join()
 
     def _place_orders(self) -> None:
-        while not self._over.wait(PAUSE):
+        while not self._over.wait(self.pause):
             tally = self.tally
             try:
                 response = self._client.post("http://orders/orders/42").raise_for_status()
@@ -196,10 +198,12 @@ class Migration:
         self._fleet.switch(steps[0])  # before it nobody serves
         with Browser(self._fleet.client) as browser:
             for step in steps:
-                switching = browser.tally = Tally()
+                switching, browser.pause = Tally(), PAUSE
+                browser.tally = switching
                 if step is not steps[0]:
                     self._fleet.switch(step)
-                settled = browser.tally = Tally()
+                settled, browser.pause = Tally(), 0.0
+                browser.tally = settled
                 until(functools.partial(settled.has, step.calls))
                 self._report(step, switching, settled)
 
