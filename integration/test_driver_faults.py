@@ -256,6 +256,7 @@ def test_a_fork_leaves_the_parent_alone(etcd: Etcd, prefix: str) -> None:
 
 
 @grpc_only
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")  # 3.12 warns of threads
 def test_a_forked_child_is_told_what_to_do(etcd: Etcd, prefix: str) -> None:
     """F58: gRPC would hang or crash in the child, so it is refused there at once; the parent's stream goes on."""
     with closing(new_driver([etcd.url])) as driver:
@@ -317,6 +318,16 @@ def test_strange_answers_are_errors(name: str) -> None:
         with pytest.raises(DriverError) as failure:
             driver.read([b"/"], timeout=LONG)
         assert isinstance(failure.value, error)
+
+
+@grpc_only
+@pytest.mark.parametrize("name", ["no gateway", "not http", "nothing"])
+def test_what_speaks_no_grpc_is_no_etcd(name: str) -> None:
+    """F46: whatever answers in etcd's place; nothing can have been carried out."""
+    with canned(STRANGE[name][1]) as origin, closing(new_driver([origin])) as driver:
+        with pytest.raises(Unavailable) as failure:
+            driver.publish(b"/1", b"", 7, timeout=LONG)
+        assert not failure.value.ambiguous
 
 
 @gateway_only

@@ -1,4 +1,4 @@
-"""The driver over gRPC: the tests of test_driver_*.py again, in child processes.
+"""The driver over gRPC: the tests of drivers and of registries again, in child processes.
 
 python-etcd3's generated code loads only with protobuf's implementation in Python, which has to be chosen before the
 interpreter starts; and gRPC's threads have no place in a process that forks, as this one does.
@@ -19,7 +19,9 @@ IN_CHILD = {ENVIRONMENT: "grpc", "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "pyth
 
 
 @pytest.mark.skipif(ENVIRONMENT in os.environ, reason="this is the child")
-@pytest.mark.parametrize("file", ["test_driver_contract.py", "test_driver_auth.py", "test_driver_faults.py"])
+@pytest.mark.parametrize(
+    "file", ["test_driver_contract.py", "test_driver_auth.py", "test_driver_faults.py", "test_registry_contract.py"]
+)
 def test_the_same_over_grpc(file: str) -> None:
     """Whatever the gateway's driver is tested for, the one over gRPC does as well."""
     child = subprocess.run(

@@ -4,19 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from integration.harness.drivers import new_driver
 from integration.harness.etcd import Etcd
 from p2plb.discovery.etcd import records
-from p2plb.discovery.etcd.gateway import Gateway
 from p2plb.discovery.etcd.registry import EtcdRegistry
 from p2plb.instance import Instance
 from tests.contract_registry import RegistryContract
 
 
 class RealStage:
-    """A registry over the gateway, and a hand that writes to etcd without it."""
+    """A registry over the driver that is tested, and a hand that writes to etcd without it."""
 
     def __init__(self, etcd: Etcd, prefix: str) -> None:
-        self.registry = EtcdRegistry(Gateway([etcd.url]), prefix=prefix)
+        self.registry = EtcdRegistry(new_driver([etcd.url]), prefix=prefix)
         self._etcd = etcd
         self._root = records.services_root(prefix)
 

@@ -145,7 +145,7 @@ class GrpcCarrier:
             yield
         except (self._libraries.grpc.RpcError, ValueError) as error:  # ValueError: the channel is closed
             fault = _fault(origin, error)
-            channel.broken = isinstance(fault, (faults.Broken, NoAnswerInTime))
+            channel.broken |= isinstance(fault, (faults.Broken, NoAnswerInTime))
             stale = channel.answered and isinstance(fault, faults.Broken)
             raise Stale(str(fault), ambiguous=True) if stale else fault from None
 
@@ -215,9 +215,11 @@ def _first(call: Any, request: Any, **options: Any) -> Any:
     """Return the first answer of a call that goes on."""
     stream = call(iter([request]), **options)
     try:
-        return next(stream)
+        for answer in stream:
+            return answer
     finally:
         stream.cancel()
+    raise Unavailable("etcd ended a stream without an answer", ambiguous=True)
 
 
 def _metadata(token: str) -> tuple[tuple[str, str], ...]:
