@@ -7,11 +7,14 @@ cancelled call closes its lane, so nothing can leak into a pool.
 """
 
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from p2plb.balancing.node import Node
+from p2plb.instance import Instance, is_address
+from p2plb.wire.loops import trio_token
 from p2plb.wire.network import AsyncLink, Link, SocketOption
 
 
@@ -101,7 +104,8 @@ class Lane(_Lane):
     __slots__ = ()
 
     def __init__(self, node: Node, name: str | None, dial: Dial) -> None:
-        super().__init__(node, name, dial, Link(dial.core), dial.core.HTTPConnection)
+        link = Link(dial.core, dial.core.SyncBackend().connect_tcp)
+        super().__init__(node, name, dial, link, dial.core.HTTPConnection)
 
     def send(self, request: Any, wire: Wire) -> Any:
         """Send a request and return httpcore's response at its head."""
@@ -118,7 +122,8 @@ class AsyncLane(_Lane):
     __slots__ = ()
 
     def __init__(self, node: Node, name: str | None, dial: Dial) -> None:
-        super().__init__(node, name, dial, AsyncLink(dial.core), dial.core.AsyncHTTPConnection)
+        link = AsyncLink(dial.core, _connect(node.instance, dial.core))
+        super().__init__(node, name, dial, link, dial.core.AsyncHTTPConnection)
 
     async def send(self, request: Any, wire: Wire) -> Any:
         """Send a request and return httpcore's response at its head."""
@@ -127,3 +132,14 @@ class AsyncLane(_Lane):
     async def aclose(self) -> None:
         """Close the connection."""
         await self._link.aclose()
+
+
+def _connect(instance: Instance, core: Any) -> Callable[..., Awaitable[Any]]:
+    """Return what connects to an instance on the loop that runs now."""
+    if trio_token() is not None:
+        return core.TrioBackend().connect_tcp  # type: ignore[no-any-return]
+    if instance.scheme == "https" or not is_address(instance.host):
+        return core.AnyIOBackend().connect_tcp  # type: ignore[no-any-return]
+    from p2plb.wire import asyncio_stream  # noqa: PLC0415  asyncio is heavy, and sync users need none of it
+
+    return partial(asyncio_stream.connect, core)

@@ -5,14 +5,17 @@ Sync and async twins over the same `IdleLanes`. `Slots` (limits) say how many id
 
 import time
 from collections.abc import AsyncGenerator
+from typing import Generic, TypeVar
 
 from p2plb.balancing.node import Node
 from p2plb.balancing.slots import Slots
 from p2plb.wire.idle import IdleLanes
 from p2plb.wire.lane import AsyncLane, Dial, Lane
 
+L = TypeVar("L", Lane, AsyncLane)
 
-class _Lanes:
+
+class _Lanes(Generic[L]):
     """What both twins have in common."""
 
     def __init__(
@@ -20,19 +23,25 @@ class _Lanes:
     ) -> None:
         self._dial = dial
         self._slots = slots
-        self._expiry = expiry
-        self._keep = keep
+        self.idle: IdleLanes[L] = IdleLanes(expiry=expiry, keep=keep)
         self.final = False
         """Whether a `close` holds for ever: then what calls on their way still take is closed when it comes back."""
         self._closed = False
         self._dropped = False
 
-    def _keeps(self, lane: Lane | AsyncLane, *, complete: bool) -> bool:
+    def _take_idle(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> L | None:
+        self._closed = self.final
+        lane = None if fresh else self.idle.take(node, name, repeatable=repeatable, now=time.monotonic())
+        if lane is not None:
+            lane.reused = True
+        return lane
+
+    def _keeps(self, lane: L, *, complete: bool) -> bool:
         return complete and not self._closed and not lane.node.retired and lane.alive()
 
-    def _room(self) -> int | None:
-        """How many idle lanes may stay while one more is opened; None without limits."""
-        return None if self._slots is None else self._slots.limit - self._slots.taken
+    def _make_room(self) -> list[L]:
+        """Return the idle lanes that must make room for one that is opened."""
+        return [] if self._slots is None else self.idle.make_room(self._slots.limit - self._slots.taken)
 
     def mark(self) -> None:
         """Do nothing when nodes have left: each lane that comes back looks at the oldest two."""
@@ -42,25 +51,14 @@ class _Lanes:
         self._dropped = True
 
 
-class Lanes(_Lanes):
+class Lanes(_Lanes[Lane]):
     """Lanes of blocking code. Any thread may call."""
-
-    def __init__(
-        self, dial: Dial, slots: Slots | None, *, expiry: float | None = None, keep: int | None = None
-    ) -> None:
-        super().__init__(dial, slots, expiry=expiry, keep=keep)
-        self.idle = IdleLanes[Lane](expiry=expiry, keep=keep)
 
     def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> Lane:
         """Return an idle lane of the node or a new one."""
-        self._closed = self.final
-        if not fresh:
-            lane = self.idle.take(node, name, repeatable=repeatable, now=time.monotonic())
-            if lane is not None:
-                lane.reused = True
-                return lane
-        if (room := self._room()) is not None:
-            _close(self.idle.make_room(room))
+        if (lane := self._take_idle(node, name, repeatable=repeatable, fresh=fresh)) is not None:
+            return lane
+        _close(self._make_room())
         return Lane(node, name, self._dial)
 
     def give_back(self, lane: Lane, *, complete: bool) -> None:
@@ -86,26 +84,16 @@ def _close(lanes: list[Lane]) -> None:
         lane.close()
 
 
-class AsyncLanes(_Lanes):
+class AsyncLanes(_Lanes[AsyncLane]):
     """Lanes of one event loop; to be called on it only."""
 
-    def __init__(
-        self, dial: Dial, slots: Slots | None, *, expiry: float | None = None, keep: int | None = None
-    ) -> None:
-        super().__init__(dial, slots, expiry=expiry, keep=keep)
-        self.idle = IdleLanes[AsyncLane](expiry=expiry, keep=keep)
-        self._parked: AsyncGenerator[None, None] | None = None
+    _parked: AsyncGenerator[None, None] | None = None
 
     async def take(self, node: Node, name: str | None, *, repeatable: bool, fresh: bool) -> AsyncLane:
         """Return an idle lane of the node or a new one."""
-        self._closed = self.final
-        if not fresh:
-            lane = self.idle.take(node, name, repeatable=repeatable, now=time.monotonic())
-            if lane is not None:
-                lane.reused = True
-                return lane
-        if (room := self._room()) is not None:
-            await _aclose(self.idle.make_room(room))
+        if (lane := self._take_idle(node, name, repeatable=repeatable, fresh=fresh)) is not None:
+            return lane
+        await _aclose(self._make_room())
         if self._parked is None:
             self._parked = self._close_with_the_loop()
             await anext(self._parked)

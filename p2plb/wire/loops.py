@@ -1,11 +1,10 @@
 """One thing for each running event loop: async lanes belong to the loop on which they were opened."""
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
-
-from p2plb.wire.network import running_trio
 
 T = TypeVar("T")
 
@@ -47,10 +46,14 @@ class PerLoop(Generic[T]):
 
 def running_loop() -> Any:
     """Return asyncio's running loop, or what stands for trio's."""
-    if running_trio():
-        import trio  # noqa: PLC0415  it runs, so it is there
-
-        return trio.lowlevel.current_trio_token()
+    if (token := trio_token()) is not None:
+        return token
     import asyncio  # noqa: PLC0415  heavy, and sync users need none of it
 
     return asyncio.get_running_loop()
+
+
+def trio_token() -> Any:
+    """Return the token of the trio that the code that runs now runs in; None if it runs in none."""
+    trio = sys.modules.get("trio")
+    return trio.lowlevel.current_trio_token() if trio is not None and trio.lowlevel.in_trio_task() else None

@@ -11,12 +11,12 @@ import os
 import select
 import socket
 import ssl
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 PIECE = 64 * 1024
+
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes] | tuple[int, int, None, int]
 
@@ -43,12 +43,13 @@ def has_input(sock: Any) -> bool:
 
 
 class _Held:
-    """What both kinds of link have in common: the stream, the deadline, abort."""
+    """What both kinds of link have in common: the stream, the deadline, abort. `connect` is a backend's own."""
 
-    __slots__ = ("_connect_by", "core", "deadline", "socket", "stream", "written")
+    __slots__ = ("_connect", "_connect_by", "core", "deadline", "socket", "stream", "written")
 
-    def __init__(self, core: Any) -> None:
+    def __init__(self, core: Any, connect: Callable[..., Any]) -> None:
         self.core = core
+        self._connect = connect
         self.deadline: float | None = None
         self.stream: Any = None
         self.socket: Any = None
@@ -65,6 +66,10 @@ class _Held:
     def handshake_timeout(self, timeout: float | None) -> float | None:
         """Return the timeout for TLS: what TCP has left of it."""
         return clip(timeout, self._connect_by, self.core.ConnectTimeout)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what the stream knows."""
+        return self.stream.get_extra_info(info)
 
     def readable(self) -> bool:
         """Whether bytes or the end of the connection are waiting: an idle connection that has either is over."""
@@ -84,34 +89,22 @@ class _Held:
 
 
 class Link(_Held):
-    """The network backend of one sync lane."""
+    """The network backend of one sync lane, and the stream that httpcore gets of it."""
 
-    __slots__ = ("_backend",)
+    __slots__ = ()
 
-    def __init__(self, core: Any) -> None:
-        super().__init__(core)
-        self._backend = core.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[SocketOption] | None = None,
-    ) -> "_Stream":
-        """Connect and return the stream."""
-        timeout = self.connect_timeout(timeout)
-        self.stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+    def connect_tcp(self, *, timeout: float | None, **where: Any) -> "Link":
+        """Connect; `where` is what httpcore says for it."""
+        self.stream = self._connect(timeout=self.connect_timeout(timeout), **where)
         self.socket = self.stream.get_extra_info("socket")
-        return _Stream(self)
+        return self
 
-    def start_tls(self, context: ssl.SSLContext, name: str | None, seconds: float | None) -> None:
+    def start_tls(self, ssl_context: ssl.SSLContext, *, timeout: float | None = None, **how: Any) -> "Link":
         """Do the TLS handshake on the stream."""
-        timeout = self.handshake_timeout(seconds)
+        timeout = self.handshake_timeout(timeout)
         plain = self.stream.get_extra_info("socket")
         try:  # wrapping fails too, if the server has reset the connection
-            self.socket = sock = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+            self.socket = sock = ssl_context.wrap_socket(plain, do_handshake_on_connect=False, **how)
             self.stream = type(self.stream)(sock)  # known before the handshake, so that it can be aborted and closed
             sock.settimeout(timeout)
             sock.do_handshake()
@@ -119,6 +112,19 @@ class Link(_Held):
             raise self.core.ConnectTimeout(error) from error
         except OSError as error:
             raise self.core.ConnectError(error) from error
+        return self
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return what has come."""
+        data: bytes = self.stream.read(max_bytes, clip(timeout, self.deadline, self.core.ReadTimeout))
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write all of it; the timeout is for each piece that the system takes."""
+        self.written = True
+        for start in range(0, len(buffer), PIECE):
+            piece = buffer[start : start + PIECE]
+            self.stream.write(piece, clip(timeout, self.deadline, self.core.WriteTimeout))
 
     def close(self) -> None:
         """Close the connection, if there is one; by its owner only."""
@@ -126,66 +132,35 @@ class Link(_Held):
             self.stream.close()
 
 
-class _Stream:
-    """What httpcore reads from and writes to."""
-
-    __slots__ = ("_link",)
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        link = self._link
-        data: bytes = link.stream.read(max_bytes, clip(timeout, link.deadline, link.core.ReadTimeout))
-        return data
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        link = self._link
-        link.written = True
-        for start in range(0, len(buffer), PIECE):  # the timeout is for each piece that the system takes
-            piece = buffer[start : start + PIECE]
-            link.stream.write(piece, clip(timeout, link.deadline, link.core.WriteTimeout))
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> "_Stream":
-        self._link.start_tls(ssl_context, server_hostname, timeout)
-        return self
-
-    def close(self) -> None:
-        self._link.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._link.stream.get_extra_info(info)
-
-
 class AsyncLink(_Held):
-    """The network backend of one async lane, on asyncio or trio."""
+    """The same for one async lane."""
 
-    __slots__ = ("_backend", "_tcp")
+    __slots__ = ("_tcp",)
 
-    def __init__(self, core: Any) -> None:
-        super().__init__(core)
-        self._backend = core.TrioBackend() if running_trio() else core.AnyIOBackend()
+    def __init__(self, core: Any, connect: Callable[..., Awaitable[Any]]) -> None:
+        super().__init__(core, connect)
         self._tcp: Any = None
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[SocketOption] | None = None,
-    ) -> "_AsyncStream":
-        """Connect and return the stream."""
-        timeout = self.connect_timeout(timeout)
-        self._tcp = self.stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+    async def connect_tcp(self, *, timeout: float | None, **where: Any) -> "AsyncLink":  # noqa: ASYNC109  httpcore's
+        """Connect; `where` is what httpcore says for it."""
+        self._tcp = self.stream = await self._connect(timeout=self.connect_timeout(timeout), **where)
         self.socket = self._tcp.get_extra_info("socket")
-        return _AsyncStream(self)
+        return self
 
-    async def start_tls(self, context: ssl.SSLContext, name: str | None, seconds: float | None) -> None:
+    async def start_tls(self, ssl_context: ssl.SSLContext, *, timeout: float | None = None, **how: Any) -> "AsyncLink":  # noqa: ASYNC109
         """Do the TLS handshake on the stream."""
-        self.stream = await self._tcp.start_tls(context, name, self.handshake_timeout(seconds))
+        self.stream = await self._tcp.start_tls(ssl_context, timeout=self.handshake_timeout(timeout), **how)
+        return self
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  httpcore's signature
+        """Return what has come."""
+        data: bytes = await self.stream.read(max_bytes, clip(timeout, self.deadline, self.core.ReadTimeout))
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  httpcore's signature
+        """Write all of it."""
+        self.written = True
+        await self.stream.write(buffer, clip(timeout, self.deadline, self.core.WriteTimeout))
 
     async def aclose(self) -> None:
         """Close the connection, if there is one; by its owner only.
@@ -196,51 +171,3 @@ class AsyncLink(_Held):
         if self._tcp is not None:
             self.abort()  # or what was not written yet would keep it open
             await self._tcp.aclose()
-
-
-class _AsyncStream:
-    """What httpcore reads from and writes to."""
-
-    __slots__ = ("_link",)
-
-    def __init__(self, link: AsyncLink) -> None:
-        self._link = link
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  httpcore's signature
-        link = self._link
-        data: bytes = await link.stream.read(max_bytes, clip(timeout, link.deadline, link.core.ReadTimeout))
-        return data
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  httpcore's signature
-        link = self._link
-        link.written = True
-        await link.stream.write(buffer, clip(timeout, link.deadline, link.core.WriteTimeout))
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  httpcore's signature
-    ) -> "_AsyncStream":
-        await self._link.start_tls(ssl_context, server_hostname, timeout)
-        return self
-
-    async def aclose(self) -> None:
-        await self._link.aclose()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._link.stream.get_extra_info(info)
-
-
-def running_trio() -> bool:
-    """Whether the code that runs now runs in trio."""
-    trio = sys.modules.get("trio")
-    if trio is None:
-        return False
-    if hasattr(trio.lowlevel, "in_trio_task"):
-        return bool(trio.lowlevel.in_trio_task())
-    try:  # before trio 0.23
-        trio.lowlevel.current_task()
-    except RuntimeError:
-        return False
-    return True

@@ -11,14 +11,13 @@ from queue import Empty, SimpleQueue
 import anyio
 
 from p2plb.balancing.attempts import Wait
-from p2plb.wire.network import running_trio
+from p2plb.wire.loops import trio_token
 
 
 def wait(step: Wait) -> None:
     """Wait until `step.ready()` or for `step.seconds`."""
-    woken: SimpleQueue[None] = (
-        SimpleQueue()
-    )  # unlike an Event's, its lock may be met again by a gate opened in `__del__`
+    # Unlike an Event's, its lock may be met again by a gate opened in `__del__`.
+    woken: SimpleQueue[None] = SimpleQueue()
     with _enrolled(step, lambda: woken.put(None)):
         if not step.ready():
             with contextlib.suppress(Empty):
@@ -48,10 +47,7 @@ def _enrolled(step: Wait, waker: Callable[[], object]) -> Iterator[None]:
 
 def _waker(event: anyio.Event) -> Callable[[], object]:
     """Return a function that sets the event from any thread; it raises RuntimeError once the loop is closed."""
-    if running_trio():
-        import trio  # noqa: PLC0415  it runs, so it is there
-
-        token = trio.lowlevel.current_trio_token()
+    if (token := trio_token()) is not None:
         return lambda: token.run_sync_soon(event.set)
     import asyncio  # noqa: PLC0415  heavy, and sync users need none of it
 
