@@ -79,6 +79,16 @@ def drip(head: bytes, pieces: int, seconds: float) -> Script:
     return script
 
 
+def late(script: Script, seconds: float) -> Script:
+    """Return a script that begins after some time: whoever waits for it has to wait."""
+
+    async def begun_late(request: wire.Request, writer: asyncio.StreamWriter) -> bool:
+        await asyncio.sleep(seconds)
+        return await script(request, writer)
+
+    return begun_late
+
+
 def in_turn(*scripts: Script) -> Script:
     """Return a script that is another one for each request; the last stays."""
     left = list(scripts)
