@@ -201,6 +201,43 @@ def test_another_thread_ends_a_read(run: Run, listener: socket.socket) -> None:
     run(case)
 
 
+def test_closing_ends_what_is_under_way(run: Run, listener: socket.socket) -> None:
+    """Closed while another task reads and writes, both fail at once, and the socket's number is free for others."""
+
+    async def case() -> None:
+        async with connected(listener) as (stream, _):
+            reading = asyncio.ensure_future(stream.read(100, None))
+            writing = asyncio.ensure_future(stream.write(UPLOAD, None))
+            await asyncio.sleep(SOON)
+            await stream.aclose()
+            for operation, failure in ((reading, httpcore.ReadError), (writing, httpcore.WriteError)):
+                with pytest.raises(failure):
+                    await operation
+            assert stream.get_extra_info("socket").fileno() == -1
+        async with connected(listener) as (stream, peer):
+            peer.sendall(b"x")
+            assert await stream.read(1, PATIENCE) == b"x"
+
+    run(case)
+
+
+def test_a_number_that_is_free_again_is_not_watched(run: Run, listener: socket.socket) -> None:
+    """A connection that is made right after another was closed under its reader has its number, and works."""
+
+    async def case() -> None:
+        async with connected(listener) as (stream, _):
+            reading = asyncio.ensure_future(stream.read(100, None))
+            await asyncio.sleep(SOON)
+            await stream.aclose()
+            async with connected(listener) as (other, peer):
+                asyncio.get_running_loop().call_later(SOON, peer.sendall, b"x")
+                assert await other.read(1, PATIENCE) == b"x"
+            with pytest.raises(httpcore.ReadError):
+                await reading
+
+    run(case)
+
+
 def test_others_get_their_turn(run: Run, listener: socket.socket) -> None:
     """A body whose pieces are always there, in either direction, does not keep the loop from others."""
 

@@ -6,6 +6,7 @@ connection shows by its socket that it is over. TLS and host names are left to t
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -52,6 +53,8 @@ class AsyncioStream:
         self._receive = loop.sock_recv, core.ReadTimeout, core.ReadError
         self._send = loop.sock_sendall, core.WriteTimeout, core.WriteError
         self._last: Any = None
+        self._under_way = 0
+        self._closed = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> Any:  # noqa: ASYNC109  httpcore's signature
         """Return what has come, or wait for something; b"" at the end."""
@@ -63,8 +66,9 @@ class AsyncioStream:
             await self._do(self._send, buffer, timeout)
 
     async def aclose(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        """Close the socket; if another task is reading or writing, that fails at once and closes it."""
+        self._closed = True
+        self._close()
 
     def get_extra_info(self, info: str) -> Any:
         """Return what httpcore's own streams know."""
@@ -83,13 +87,28 @@ class AsyncioStream:
         self, what: tuple[Any, type[Exception], type[Exception]], argument: Any, seconds: float | None
     ) -> Any:
         action, expired, broken = what
+        self._under_way += 1
         try:
             async with asyncio.timeout(seconds):
                 if what is self._last:
                     await asyncio.sleep(0)  # a body that never has to wait must not keep the loop from others
                 self._last = what
-                return await action(self._socket, argument)
+                done = await action(self._socket, argument)
         except TimeoutError as error:
             raise expired(error) from error
         except OSError as error:
             raise broken(error) from error
+        finally:
+            self._under_way -= 1
+            if self._closed:
+                self._close()
+        if self._closed:
+            raise broken("closed while it was under way")
+        return done
+
+    def _close(self) -> None:
+        if not self._under_way:
+            self._socket.close()
+            return
+        with contextlib.suppress(OSError):  # it is down already
+            self._socket.shutdown(socket.SHUT_RDWR)  # closed now, its number would be another's while the loop waits
