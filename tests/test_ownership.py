@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from p2plb import Policy
 from tests.drivers import Caller, World, everywhere
 from tests.fake_registry import FakeRegistry
 from tests.fakes import snapshot
-from tests.scripted import ScriptedServer, serving
+from tests.scripted import ScriptedServer, drip, serving
 
 USERS = "http://users/"
 
@@ -45,6 +46,21 @@ async def test_one_client_closes_while_another_calls(world: World, server: Scrip
     await world.together(stay, stay, come_and_go, come_and_go)
     assert failed == []
     assert served == [200] * 180
+    await staying.close()
+    await world.until(lambda: not server.open)
+
+
+@pytest.mark.parametrize("past", ["plain", "fallback"])
+@everywhere
+async def test_calls_past_the_instances_go_on(world: World, server: ScriptedServer, past: str) -> None:
+    """F79: closing a shared transport cuts off neither what another client reads from a plain host nor a fallback."""
+    origin = f"http://127.0.0.1:{server.port}"
+    server.script = drip(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n", 3, 0.02)
+    transport = world.transport(server.static(), policy=Policy(fallback=origin, share=0))
+    staying, leaving = world.plain(transport=transport), world.plain(transport=transport)
+    async with staying.stream("GET", USERS if past == "fallback" else f"{origin}/") as response:
+        await leaving.close()
+        assert await staying.read(response) == b"xxx"
     await staying.close()
     await world.until(lambda: not server.open)
 

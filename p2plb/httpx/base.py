@@ -111,6 +111,11 @@ class Base(ABC):
         dial = self._dial
         return {**self.client_arguments(), "local_address": dial.local_address, "socket_options": dial.socket_options}
 
+    def _closes(self, plain: Any) -> bool:
+        """Whether a `close` closes httpx's own transport: not while it carries calls of others who share ours."""
+        carried = plain._pool.connections  # noqa: SLF001  only httpcore knows
+        return self._core.services.final or all(connection.is_idle() for connection in carried)
+
     def _outcome(self, error: BaseException, call: Call, lane: Any) -> Outcome:
         """Return what a failed attempt means; what is not the wire's fault (a bug, a cancellation) goes through."""
         found = understand(error, call.request) if isinstance(error, Exception) else None

@@ -6,8 +6,7 @@ there wins. Standing where httpx looks, ours are also what others find who wrap 
 """
 
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Unpack
 
 import httpx
 
@@ -53,18 +52,9 @@ class Client(Peers, httpx.Client):
         super().close()
         self._peers.close()
 
-    def __enter__(self) -> Self:
-        super().__enter__()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
+    def __exit__(self, *exc_info: Any) -> None:  # noqa: PYI036  the types are httpx's matter
         self._peers.finish()
-        super().__exit__(exc_type, exc_value, traceback)
+        super().__exit__(*exc_info)
         self._peers.close()
 
 
@@ -89,18 +79,9 @@ class AsyncClient(AsyncPeers, httpx.AsyncClient):
         await super().aclose()
         await self._peers.aclose()
 
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: Any) -> None:  # noqa: PYI036  the types are httpx's matter
         self._peers.finish()
-        await super().__aexit__(exc_type, exc_value, traceback)
+        await super().__aexit__(*exc_info)
         await self._peers.aclose()
 
 

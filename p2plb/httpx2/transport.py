@@ -109,9 +109,8 @@ class Transport(Base, Peers, httpx2.BaseTransport):
         A later request opens again, as with httpx2's own transports, so clients that share one may close at any time.
         """
         self._lanes.close()
-        plain, self._plain = self._plain, None
-        if plain is not None:
-            plain.close()
+        if self._plain is not None and self._closes(self._plain):
+            self._plain.close()
         self._core.services.close()
 
     def finish(self) -> None:
@@ -211,7 +210,7 @@ class AsyncTransport(Base, AsyncPeers, httpx2.AsyncBaseTransport):
         Idempotent; a later request opens again, as with httpx2's own transports.
         """
         self._core.services.close()
-        if (plain := self._plain.pop()) is not None:
+        if (plain := self._plain.get()) is not None and self._closes(plain):
             await plain.aclose()
         await self._lanes.here().aclose()
 

@@ -28,9 +28,9 @@ class PerLoop(Generic[T]):
                 found = self._by_loop[loop] = self._make()
         return found
 
-    def pop(self) -> T | None:
-        """Forget the one of the loop that runs now, and return it if there was one."""
-        return self._by_loop.pop(running_loop(), None)
+    def get(self) -> T | None:
+        """Return the one of the loop that runs now if there is one."""
+        return self._by_loop.get(running_loop())
 
     def all(self) -> list[T]:
         """Return those of all loops."""
