@@ -11,11 +11,12 @@ from typing import Any
 
 from p2plb.balancing.attempts import Step, attempts
 from p2plb.balancing.balancer import Balancer
-from p2plb.balancing.call import Call, Outcome, Via
+from p2plb.balancing.call import Call, Ending, GiveUp, Outcome, Via
 from p2plb.balancing.slots import Slots
 from p2plb.balancing.view import Strategy
 from p2plb.dial import Bypass, falls_back, first_way, host_of, usable
 from p2plb.discovery.registry import Registry
+from p2plb.errors import NoInstances
 from p2plb.instance import check_name, check_number
 from p2plb.observe.events import AttemptEnded, CallEnded, Observer, emit
 from p2plb.options import options, record
@@ -47,9 +48,15 @@ class Exchange:
     tls_name: str
     fallback: str | None
 
-    def steps(self) -> Iterable[Step]:
-        """Return the steps to carry out."""
-        return () if self.balancer is None else attempts(self.balancer, self.call, self.policy.retry)
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps to carry out."""
+        if self.balancer is None:
+            return
+        try:
+            yield from attempts(self.balancer, self.call, self.policy.retry)
+        except NoInstances as nobody:  # the strategy's own word
+            if self.call.outcome is None:
+                self.call.give_up = GiveUp(Ending.NO_INSTANCES, str(nobody))
 
     def peers(self) -> Balancer:
         """Return the balancer of a call that asked for instances."""
@@ -192,11 +199,12 @@ class Core:
             call.via = Via.FALLBACK
         return call.via is not Via.PEER
 
-    def nobody(self, balancer: Balancer, **context: Any) -> Exception:
-        """Return the family's error that says why nobody can serve."""
+    def nobody(self, balancer: Balancer, why: str = "", **context: Any) -> Exception:
+        """Return the family's error that says why nobody can serve, `why` first if the strategy has said something."""
         if self.services.final and balancer.view is None:
             return RuntimeError(CLOSED)
-        return self._no_instances(self.services.explain(balancer), **context)
+        facts = self.services.explain(balancer)
+        return self._no_instances(f"{why}; {facts}" if why else facts, **context)
 
     def answered(self, status: int, response: Any, *, reused: bool) -> Outcome:
         """Return the outcome of an attempt that has the head of its answer."""

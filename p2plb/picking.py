@@ -14,7 +14,7 @@ from p2plb.balancing.balancer import Balancer
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
 from p2plb.core import Core
-from p2plb.errors import DiscoveryError
+from p2plb.errors import DiscoveryError, NoInstances
 from p2plb.instance import Instance, check_name, check_number
 from p2plb.options import call, options
 
@@ -67,7 +67,10 @@ class Picking:
 
     def claim(self) -> Picked:
         """Choose and claim a node; raise `NoInstances` if there is none."""
-        self._node = self._balancer.claim(self._call, self._clock())
+        try:
+            self._node = self._balancer.claim(self._call, self._clock())
+        except NoInstances as nobody:
+            raise self._core.nobody(self._balancer, str(nobody)) from None
         if self._node is None:
             raise self._core.nobody(self._balancer)
         return Picked(self._node.instance)

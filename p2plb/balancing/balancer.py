@@ -16,6 +16,7 @@ from p2plb.balancing.health import Health
 from p2plb.balancing.node import Node
 from p2plb.balancing.view import Picker, Strategy, View, select
 from p2plb.discovery.snapshot import Snapshot
+from p2plb.errors import P2PError
 from p2plb.instance import Instance
 from p2plb.observe.events import Observer, ViewChanged, emit
 from p2plb.quiet import Quiet
@@ -171,6 +172,8 @@ class Balancer:
             if node in view.members:
                 return node
             complain("strategy of service %s picked what is not one of its nodes", self.service)
+        except P2PError:
+            raise  # no accident: the strategy means that none of the nodes may serve this call
         except Exception:
             complain("picker of service %s failed; a node is picked at random", self.service)
         return self.rng.choice(view.nodes)

@@ -85,9 +85,10 @@ class Ending(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The end of a call that was never sent; the family turns it into its exception."""
+    """The end of a call that was never sent; the family turns it into its exception, with `why` before the facts."""
 
     ending: Ending
+    why: str = ""
 
 
 class Call:
@@ -100,6 +101,7 @@ class Call:
         "attempt",
         "avoid",
         "deadline",
+        "found",
         "give_up",
         "history",
         "key",
@@ -146,6 +148,8 @@ class Call:
         self.slots = slots
         self.pool_timeout = pool_timeout
         self.tried: set[Node] = set()
+        self.found: dict[int, Any] = {}
+        """What functions found in the request, by their `id`: each is asked once, however often a node is picked."""
         self.history: list[Attempt] = []
         self.outcome: Outcome | None = None
         self.give_up: GiveUp | None = None

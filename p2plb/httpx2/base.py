@@ -173,7 +173,7 @@ class Base(ABC):
         if call.give_up is not None and call.give_up.ending is Ending.NO_CONNECTION:
             text = f"all {self._limits and self._limits.max_connections} connections of limits= are busy"
             return httpx2.PoolTimeout(text, request=call.request)
-        return self._core.nobody(exchange.peers(), request=call.request)
+        return self._core.nobody(exchange.peers(), call.give_up.why if call.give_up else "", request=call.request)
 
 
 def unrouted(response: httpx2.Response) -> httpx2.Response:
