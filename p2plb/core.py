@@ -169,7 +169,8 @@ class Core:
         policy = self.services.policy(service)
         asked = options(request.extensions)
         secure = url.scheme in {"https", "wss"}
-        fallback = usable(policy.fallback, secure=secure)
+        among = asked.ids(service)  # none but these will do: no fallback either
+        fallback = usable(policy.fallback, secure=secure) if among is None else None
         call = Call(
             service,
             request,
@@ -181,8 +182,11 @@ class Core:
             observers=self.observers,
             slots=self.slots,
             pool_timeout=(request.extensions.get("timeout") or {}).get("pool"),
+            among=among,
         )
-        call.via = first_way(fallback, policy.share, random.random, bypassed=self._bypass.covers(service, now))
+        call.via = first_way(
+            fallback, policy.share, random.random, bypassed=among is None and self._bypass.covers(service, now)
+        )
         headers: Headers = request.headers.raw
         if policy.host is not None:
             headers = with_host(headers, policy.host)

@@ -19,6 +19,13 @@ EXTENSION: Final = "p2plb"
 REMEMBERED: Final = 1000
 
 
+class Among(NamedTuple):
+    """The only instances of a service that a call may go to, by id, in the order of preference."""
+
+    service: str
+    ids: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What one call wants of its own; None is what was not said."""
@@ -26,6 +33,11 @@ class Options:
     key: Any = None
     timeout: float | None = None
     repeatable: bool | None = None
+    among: Among | None = None
+
+    def ids(self, service: str) -> tuple[str, ...] | None:
+        """Return the ids of the instances that a call to a service may go to, None if there is no such bound."""
+        return self.among.ids if self.among is not None and self.among.service == service else None
 
     def over(self, outer: "Options") -> "Options":
         """Return these options, and for what they do not say those of `outer`."""
@@ -33,6 +45,7 @@ class Options:
             outer.key if self.key is None else self.key,
             outer.timeout if self.timeout is None else self.timeout,
             outer.repeatable if self.repeatable is None else self.repeatable,
+            self.among,
         )
 
 

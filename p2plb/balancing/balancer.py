@@ -14,6 +14,7 @@ from p2plb.balancing.ejection import Ejections
 from p2plb.balancing.gate import Gate
 from p2plb.balancing.health import Health
 from p2plb.balancing.node import Node
+from p2plb.balancing.strategies.among import among
 from p2plb.balancing.view import Picker, Strategy, View, select
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.errors import P2PError
@@ -74,7 +75,7 @@ class Balancer:
             self.ejections.recall(node for key, node in nodes.items() if key not in before)
             pick = self._picker(members)
             self._nodes = nodes
-            self.view = View(snapshot, members, frozenset(members), pick, left_out)
+            self.view = View(snapshot, members, frozenset(members), pick, left_out, {n.id: n for n in members})
             gone = tuple(node for key, node in before.items() if key not in nodes)
             for node in gone:  # after the view is published: who claims now and finds it retired picks again
                 node.retired = True
@@ -136,7 +137,7 @@ class Balancer:
         """Pick a node for the call and claim it; None if there is none at all."""
         ejected = self.ejections.avoid(now)
         call.avoid = ejected | call.tried if call.tried else ejected
-        while (view := self.view) is not None and view.nodes:
+        while (view := self._seen(call)) is not None and view.nodes:
             node = self._pick(view, call)
             call.hold(node, node.claim())
             if not node.retired:
@@ -145,12 +146,17 @@ class Balancer:
 
     def untried(self, call: Call) -> bool:
         """Whether a node is in force that the call has not tried."""
-        return self.view is not None and any(node not in call.tried for node in self.view.nodes)
+        return (view := self._seen(call)) is not None and any(node not in call.tried for node in view.nodes)
 
     def others(self, call: Call, now: float) -> bool:
         """Whether a node is in force that the call has not tried and that is not ejected."""
         avoid = self.ejections.avoid(now)
-        return self.view is not None and any(n not in call.tried and n not in avoid for n in self.view.nodes)
+        view = self._seen(call)
+        return view is not None and any(n not in call.tried and n not in avoid for n in view.nodes)
+
+    def _seen(self, call: Call) -> View | None:
+        """Return the view in force, or as much of it as the call may go to."""
+        return self.view if self.view is None or call.among is None else among(self.view, call.among)
 
     def _pick(self, view: View, call: Call) -> Node:
         first = node = self._ask(view, call)

@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2plb.balancing.call import Call
@@ -33,7 +33,8 @@ class View:
     nodes: tuple[Node, ...]
     members: frozenset[Node]
     pick: Picker
-    left_out: LeftOut = ()
+    left_out: LeftOut
+    by_id: Mapping[str, Node]
 
 
 def select(

@@ -1,32 +1,13 @@
-"""The arguments of clients and transports: their types, TLS contexts, limits, and what is refused."""
+"""The arguments of clients and transports that are httpx's: their types, TLS contexts and limits."""
 
 import os
 import ssl
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, TypedDict
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
 
 import httpx
 
-from p2plb.balancing.view import Strategy
-from p2plb.instance import Instance
-from p2plb.observe.events import Observer
-from p2plb.policy import Policy
-from p2plb.routing import Route
-from p2plb.wire.network import SocketOption
-
-
-class OurOptions(TypedDict, total=False):
-    """What p2plb adds to httpx's arguments; the docstring of `Client` explains each."""
-
-    strategy: Strategy | None
-    policy: Policy | None
-    services: Mapping[str, Policy] | None
-    route: Route | str | None
-    observers: Collection[Observer]
-    inner: Callable[[Instance], Any] | None
-    start_timeout: float
-    local_address: str | None
-    socket_options: Collection[SocketOption] | None
+from p2plb.arguments import OurOptions
 
 
 class CommonOptions(TypedDict, total=False):
@@ -74,10 +55,6 @@ class AsyncClientOptions(TransportOptions, _HttpxOptions, total=False):
     mounts: Mapping[str, httpx.AsyncBaseTransport | None] | None
 
 
-REFUSED: Final = {
-    "uds": "instances are reached over TCP: give plain httpx transports that need uds= in mounts=",
-    "retries": "use policy=Policy(retry=Retry(attempts=…)), which tries another instance",
-}
 _default_contexts: dict[tuple[Any, ...], ssl.SSLContext] = {}
 
 
@@ -118,9 +95,3 @@ def bounds(limits: httpx.Limits | None) -> dict[str, Any]:
     if limits is None:
         return {}
     return {"expiry": limits.keepalive_expiry, "keep": limits.max_keepalive_connections}
-
-
-def refuse(unknown: dict[str, Any]) -> None:
-    """Raise `TypeError` for arguments that we don't have, and say what to use instead."""
-    for name in unknown:
-        raise TypeError(f"{name}= is not an argument here" + (f": {REFUSED[name]}" if name in REFUSED else ""))

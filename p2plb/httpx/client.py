@@ -10,8 +10,9 @@ from typing import Any, Final, Unpack
 
 import httpx
 
+from p2plb.arguments import REFUSED, OurOptions
 from p2plb.discovery.registry import Registry
-from p2plb.httpx.arguments import REFUSED, AsyncClientOptions, ClientOptions, CommonOptions, OurOptions
+from p2plb.httpx.arguments import AsyncClientOptions, ClientOptions, CommonOptions
 from p2plb.httpx.transport import AsyncTransport, Transport
 from p2plb.peers import AsyncPeers, Peers
 

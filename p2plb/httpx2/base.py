@@ -10,11 +10,12 @@ import httpcore2
 import httpx2
 
 from p2plb import forks
+from p2plb.arguments import refuse
 from p2plb.balancing.call import Call, Ending, Fault, Outcome, Served, Via
 from p2plb.balancing.view import Strategy
 from p2plb.core import Core, Exchange
 from p2plb.discovery.registry import Registry
-from p2plb.httpx2.arguments import Context, refuse
+from p2plb.httpx2.arguments import Context
 from p2plb.httpx2.family import NoInstances, replayable, understand
 from p2plb.instance import Instance
 from p2plb.memory import way

@@ -11,8 +11,9 @@ from typing import Any, Final, Unpack
 
 import httpx2
 
+from p2plb.arguments import REFUSED, OurOptions
 from p2plb.discovery.registry import Registry
-from p2plb.httpx2.arguments import REFUSED, AsyncClientOptions, ClientOptions, CommonOptions, OurOptions
+from p2plb.httpx2.arguments import AsyncClientOptions, ClientOptions, CommonOptions
 from p2plb.httpx2.transport import AsyncTransport, Transport
 from p2plb.peers import AsyncPeers, Peers
 
