@@ -133,6 +133,21 @@ def test_a_dead_predecessor_at_another_address_is_outlived(world: World) -> None
     assert world.stored()["a"].port == 2
 
 
+def test_a_change_while_waiting_for_a_dead_predecessor_shortens_nothing(world: World) -> None:
+    """F16: a weight or a state that changes meanwhile is no reason to take the predecessor for a living rival."""
+    crashed = world.process(1)
+    crashed.register(instance(port=1))
+    world.run(1)
+    crashed.stopped = True
+    announced = world.process(2).register(instance(port=2))
+    for weight in (2, 3, 4):
+        world.run(1)
+        announced.update(instance(port=2, weight=weight))
+    world.run(9)
+    assert announced.state is UP
+    assert world.stored() == {"a": instance(port=2, weight=4)}
+
+
 def test_a_fresh_duplicate_fails_and_leaves_the_winner_alone(world: World) -> None:
     """F16: an id that another living process holds is an error that says so, within little more than the TTL."""
     world.process(1).register(instance(port=1))

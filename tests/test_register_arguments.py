@@ -13,6 +13,10 @@ for _ in range(20):
     DEEP = {"a": DEEP}
 
 
+async def later() -> bool:
+    return False
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "text"),
     [
@@ -48,6 +52,8 @@ for _ in range(20):
         ({"port": 1, "healthy": True}, TypeError, "healthy is a function without arguments, not True"),
         ({"port": 1, "healthy_interval": 0}, ValueError, "healthy_interval is from 0.01"),
         ({"port": 1, "ready": True}, TypeError, "ready is a function without arguments, not True"),
+        ({"port": 1, "healthy": later}, TypeError, "healthy is called on a thread of p2plb: give a plain function"),
+        ({"port": 1, "ready": later}, TypeError, "ready is called on a thread of p2plb: give a plain function"),
     ],
 )
 def test_wrong_arguments_are_told_at_construction(settings: dict[str, Any], error: type[Exception], text: str) -> None:

@@ -31,6 +31,10 @@ def fail() -> object:
     raise ZeroDivisionError("secret")
 
 
+def no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 @pytest.fixture(name="verdicts")
 def _verdicts() -> Verdicts:
     return Verdicts()
@@ -65,6 +69,31 @@ def test_sys_exit_in_a_check_is_a_no(health: Health, verdicts: Verdicts) -> None
     until(lambda: verdicts.told == [False])
     verdicts.says = lambda: True
     until(lambda: verdicts.told == [False, True])
+
+
+def test_a_coroutine_is_no_answer(health: Health, verdicts: Verdicts) -> None:
+    """`lambda: pool.ping()` of an async pool answers nothing; taken as a bool it would be a yes for ever."""
+
+    async def ping() -> bool:
+        return True
+
+    verdicts.says = ping
+    health.start()
+    until(lambda: verdicts.told == [False])
+    assert str(health.trouble).startswith("healthy() returned a coroutine")
+
+
+def test_a_process_without_threads_to_spare_is_down_and_asks_again(
+    health: Health, verdicts: Verdicts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit of threads a question can't be asked: that is a no, and the asking goes on."""
+    health.start()
+    until(lambda: verdicts.told == [True])
+    with monkeypatch.context() as limit:
+        limit.setattr(threading.Thread, "start", no_thread)
+        until(lambda: verdicts.told == [True, False])
+    assert "the thread p2plb-healthy can't be started: can't start new thread" in str(health.trouble)
+    until(lambda: verdicts.told == [True, False, True])
 
 
 def test_a_check_that_hangs_is_a_no_and_is_not_asked_twice(health: Health, verdicts: Verdicts) -> None:

@@ -4,10 +4,10 @@ Asked off the thread that keeps the lease, so a check that hangs costs the insta
 knows nothing of registries or records.
 """
 
+import inspect
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -52,10 +52,9 @@ class Health:
         threads.join(self._thread, LEAVE_WITHIN)
 
     def _run(self) -> None:
-        with suppress(DiscoveryError):  # no thread can be started: the interpreter is ending
-            while not self._stopped.is_set():
-                self._judge(self._ask())
-                self._stopped.wait(self._interval)
+        while not self._stopped.is_set():
+            self._judge(self._ask())
+            self._stopped.wait(self._interval)
 
     def _judge(self, trouble: Exception | None) -> None:
         changed = not self.known or (trouble is None) != (self.trouble is None)
@@ -72,14 +71,25 @@ class Health:
         """Return what is wrong, waiting no longer than the interval."""
         if self._question is None or not self._question.is_alive():
             self._found = []
-            self._question = threads.start(partial(self._look, self._found), "p2plb-healthy")
+            try:
+                self._question = threads.start(partial(self._look, self._found), "p2plb-healthy")
+            except DiscoveryError as error:  # who has no thread left for a question has none for callers either
+                return error
         self._question.join(self._interval)
         return self._found[0] if self._found else P2PError(f"healthy() gave no answer within {self._interval:g} s")
 
     def _look(self, found: list[Exception | None]) -> None:
         try:
-            found.append(None if self._healthy() else P2PError("healthy() says no"))
+            found.append(_trouble(self._healthy()))
         except BaseException as error:  # the user's code, `sys.exit()` in it too
             trouble = P2PError(f"healthy() raised {type(error).__name__}")
             trouble.__cause__ = error
             found.append(trouble)
+
+
+def _trouble(answer: object) -> P2PError | None:
+    """Return what is wrong with an answer of `healthy()`: a coroutine is none, though it is true as a bool."""
+    if inspect.iscoroutine(answer):
+        answer.close()  # or Python warns that nobody awaited it
+        return P2PError("healthy() returned a coroutine: it is called on a thread and must answer itself")
+    return None if answer else P2PError("healthy() says no")

@@ -6,6 +6,7 @@
 Arguments are checked here and made into a record; what then happens to it is in `lifetime.py`.
 """
 
+import inspect
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -158,4 +159,6 @@ def _number(name: str, value: float, low: float, high: float) -> float:
 def _function(name: str, value: F) -> F:
     if value is not None and not callable(value):
         raise TypeError(f"{name} is a function without arguments, not {value!r}")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} is called on a thread of p2plb: give a plain function, not one made by async def")
     return value

@@ -79,7 +79,7 @@ class Publication:
         self._timing = timing
         self._asked = 0
         self._running = False
-        self._sightings = 0
+        self._disputed_until: float | None = None  # another one holds the key: what we think of it is open until then
 
     @property
     def staying(self) -> bool:
@@ -184,7 +184,8 @@ class Publication:
 
     def _up(self) -> None:
         self._running = True
-        self._sightings = self.expect = 0
+        self._disputed_until = None
+        self.expect = 0
         self.doubtful = False
         self._go(Stage.PUTTING, math.inf)
         self._move(AnnouncementState.UP, None)
@@ -194,22 +195,26 @@ class Publication:
         return not self._running or (found.state != UP and self.instance.state == UP)
 
     def _lost_to(self, url: str | None, ttl: float, now: float) -> None:
-        """Leave the key to the one who took it; a passing thief is not worth a word, so look twice first."""
-        self._sightings += 1
-        if self._sightings == 1:
-            self._go(Stage.PUTTING, now + ttl / 3)
+        """Leave the key to the one who took it; a passing thief is not worth a word, so look again first."""
+        if now < (until := self._dispute(now + ttl / 3)):
+            self._go(Stage.PUTTING, until)
         else:
             self._move(AnnouncementState.RETRYING, self._taken(url))
             self._go(Stage.BARRED, now + self._timing.patience)
 
     def _found_taken(self, url: str | None, ttl: float, now: float) -> None:
         """Give the other one as long as the lease of a dead predecessor may live, then fail."""
-        self._sightings += 1
-        if self._sightings == 1:
+        if now < (until := self._dispute(now + ttl + EXPIRY_SLACK)):
             self._move(AnnouncementState.RETRYING, P2PError(f"{self._who(url)}; waiting for its lease to expire"))
-            self._go(Stage.BARRED, now + ttl + EXPIRY_SLACK)
+            self._go(Stage.BARRED, until)
         else:
             self._fail(self._taken(url), now)
+
+    def _dispute(self, until: float) -> float:
+        """Return until when the key is disputed: `until` at the first sight of another holder, and then the same."""
+        if self._disputed_until is None:
+            self._disputed_until = until
+        return self._disputed_until
 
     def _fail(self, error: Exception, now: float) -> None:
         self._move(AnnouncementState.FAILED, error)
