@@ -87,6 +87,20 @@ def test_a_worker_that_stands_by_takes_over(world: World, how: str) -> None:
     assert world.stored() == {"a": instance()}
 
 
+@pytest.mark.parametrize("offset", [tenth / 10 for tenth in range(10)])
+def test_while_a_worker_drains_and_leaves_there_is_always_a_record(world: World, offset: float) -> None:
+    """Who stands by looks more than once during the usual grace of a second, whenever the other one drains."""
+    world.process(1).register(instance())
+    last = world.process(2)
+    leaver = last.register(instance(weight=2))
+    world.run(30 + offset)
+    leaver.update(replace(instance(weight=2), state="draining"))
+    world.run(0.9)
+    last.withdraw(leaver._publication)
+    world.run(0)
+    assert world.stored() == {"a": instance()}
+
+
 @pytest.mark.parametrize("state", ["draining", "down"])
 def test_a_worker_that_is_up_takes_over_from_one_that_is_not(world: World, state: str) -> None:
     """A worker that is recycled drains, another serves on: the record is up again within a second, and stays."""

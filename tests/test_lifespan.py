@@ -106,7 +106,10 @@ def test_it_registers_only_once_its_own_port_answers(registry: MemoryRegistry) -
 
 @BACKENDS
 def test_under_a_test_client_nothing_is_registered(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """No port is opened in such tests; they neither wait nor see a word in the log, though there is no etcd at all."""
+    """No port is opened in such tests; they neither wait nor see a word in the log, though there is no etcd at all.
+
+    They run the application in a thread of its own, where no signal can be handled.
+    """
     caplog.set_level(logging.INFO, "p2plb")
 
     def endpoint(request: Request) -> JSONResponse:
@@ -116,7 +119,7 @@ def test_under_a_test_client_nothing_is_registered(backend: Any, caplog: pytest.
     async def own(app: Starlette) -> AsyncIterator[dict[str, str]]:
         yield {"database": "open"}
 
-    lifespan = p2plb.lifespan("users", port=1, registry="etcd://127.0.0.1:1", also=own)
+    lifespan = p2plb.lifespan("users", port=1, registry="etcd://127.0.0.1:1", also=own, drain_on=(signal.SIGTERM,))
     app = Starlette(routes=[Route("/", endpoint)], lifespan=lifespan)
     started = time.monotonic()
     for _ in range(2):

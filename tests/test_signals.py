@@ -1,5 +1,6 @@
 """Signals: something lengthy is done first, then the signal goes on. Real signals, to this process itself."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -155,6 +156,27 @@ def test_without_signals_any_thread_will_do() -> None:
     thread.start()
     thread.join()
     assert threading.active_count() == before
+
+
+def test_a_loop_that_listens_hears_the_signal_once(previous: Previous) -> None:
+    """F02: it can't be held up; a second SIGTERM would tell it to end at once, in the middle of leaving."""
+    heard: list[int] = []
+    worked = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, heard.append, 1)
+        handover = Handover([signal.SIGUSR1], worked.set)
+        handover.install()
+        signal.raise_signal(signal.SIGUSR1)
+        assert await asyncio.to_thread(worked.wait, PATIENCE)
+        await asyncio.to_thread(handover.uninstall)  # which ends the thread that would send the signal on
+        handover.uninstall()
+        await asyncio.sleep(0)
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    asyncio.run(main())
+    assert heard == [1]
 
 
 def test_the_default_action_is_carried_out() -> None:

@@ -9,7 +9,7 @@ tests too, where no port is ever opened. What that means for a registration is d
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext, suppress
 from typing import Any, Unpack
 
 from p2plb.discovery import shared
@@ -62,6 +62,8 @@ class Lifespan:
             options["id"] = environment.identity() or environment.BY_ADDRESS
         if threading.current_thread() is threading.main_thread():
             options.setdefault("drain_on", ENDING)
+        else:  # as under a TestClient: signals can't be handled here, nor do they come here
+            options["drain_on"] = ()
         return register(self._service, **options)
 
     async def _check_registry(self) -> None:
@@ -86,12 +88,8 @@ def lifespan(service: str, *, also: ApplicationLifespan | None = None, **options
 
 def _ask(source: Registry | str | None, service: str, timeout: float) -> None:
     """Raise `DiscoveryError` unless the registry tells of the service within `timeout` seconds."""
-    hold, answered = shared.hold(source), threading.Event()
-    watch = hold.registry.watch(service, lambda _snapshot: answered.set())
-    try:
+    answered = threading.Event()
+    with closing(shared.hold(source)) as hold, closing(hold.registry.watch(service, lambda _snapshot: answered.set())):
         if not answered.wait(timeout):
             status = hold.registry.status()
             raise DiscoveryError(f"{status.url} has not answered within {timeout:g} s: {status.error or 'no word yet'}")
-    finally:
-        watch.close()
-        hold.close()

@@ -23,15 +23,18 @@ ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 """The signals by which process managers and people end a program."""
 SEND_AGAIN: Final = 0.05  # seconds
 _HANDED_ON_WITHIN: Final = 1.0  # seconds
+_LOOPS: Final = ("asyncio.unix_events", "uvloop.loop")
+"""Where the placeholders of `loop.add_signal_handler` are from; the loop itself hears of signals by another way."""
 
 
 class Handover:
     """Runs `work` at the first of some signals, on a thread of its own, and hands that signal on afterwards.
 
     "On" is the handler that was in force at `install`: a callable is called, the default action is carried out (a
-    process that SIGTERM would have ended dies of SIGTERM). A signal that is ignored, as SIGINT is in a shell's
-    background jobs, stays ignored. What comes while `work` runs is absorbed. In a forked child, signals that were taken
-    over before the fork are handed on at once.
+    process that SIGTERM would have ended dies of SIGTERM). An event loop that listens has heard the signal before
+    anyone can hold it up, and does not hear it twice. A signal that is ignored, as SIGINT is in a shell's background
+    jobs, stays ignored. What comes while `work` runs is absorbed. In a forked child, signals that were taken over
+    before the fork are handed on at once.
     """
 
     def __init__(self, signals: Iterable[int], work: Callable[[], None]) -> None:
@@ -83,12 +86,14 @@ class Handover:
         number = self._inbox.get()
         if number is None:
             return
+        caught = signal.Signals(number)
         try:
             self._work()
         except Exception:  # a process that is told to end must end, whatever the work comes to
-            logger.exception("the work before %s failed", signal.Signals(number).name)
+            logger.exception("the work before %s failed", caught.name)
         self._transparent = True
-        self._send_on(number)
+        if getattr(self._previous[caught], "__module__", "") not in _LOOPS:
+            self._send_on(caught)
 
     def _send_on(self, number: int) -> None:
         """Send the signal to the main thread until its handler has run.

@@ -28,7 +28,7 @@ class Timing:
     asks: int = 50
     patience: float = 30.0  # until a look at what only an operator can heal
     first_retry: float = 1.0  # upper bound of the first random pause after a failure; it doubles
-    stand_by: float = 1.0  # between two looks whether another process still keeps the record of our address
+    stand_by: float = 0.7  # between two looks at who keeps the record of our address: there is one while it drains
     call: float = 5.0  # upper bound of one call to etcd
     farewell: float = 0.5  # what closing the keeper may spend on leaving politely
 
