@@ -1,15 +1,21 @@
 """Which endpoint is asked first, and when a user is logged in: decided on a clock of the test's own."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from random import Random
 
 import pytest
 
-from p2plb.discovery.etcd.driver import Denied, Unavailable
+from p2plb.discovery.etcd.carrier import Feed
+from p2plb.discovery.etcd.credentials import Credentials
+from p2plb.discovery.etcd.driver import Denied, DriverError, Unavailable
 from p2plb.discovery.etcd.endpoints import LATELY, Endpoints
+from p2plb.discovery.etcd.faults import NotEtcd
 from p2plb.discovery.etcd.gateway import Gateway
+from p2plb.discovery.etcd.messages import Json
+from p2plb.discovery.etcd.session import Session
 from p2plb.discovery.etcd.tokens import DENIED_FOR, Tokens
 
 
@@ -67,6 +73,59 @@ def test_tls_files_of_no_use_are_an_error_of_the_driver(path: str) -> None:
     """A file may come back, so what is wrong with it is told and tried again."""
     with pytest.raises(Unavailable, match="can't use the TLS files"):
         Gateway(["https://127.0.0.1:1"], ca=path).read([b"/"], timeout=1)
+
+
+class Failing:
+    """A carrier whose endpoints fail as told, and answer if nothing is told."""
+
+    closed = False
+
+    def __init__(self, **failures: DriverError) -> None:
+        self._failures = failures
+
+    def exchange(self, origin: str, path: str, body: Json, token: str, until: float, *, new: bool = False) -> Json:
+        if origin in self._failures:
+            raise self._failures[origin]
+        return {"from": origin}
+
+    @contextmanager
+    def feed(self, origin: str, requests: Sequence[Json], token: str, deadline: float) -> Iterator[Feed]:
+        raise self._failures[origin]
+        yield
+
+    def close(self) -> None: ...
+
+    def after_fork(self) -> None: ...
+
+
+def session(seed: int = 0, **failures: DriverError) -> Session:
+    return Session("ab", Failing(**failures), Credentials(), Clock(), Random(seed))
+
+
+AWAY = Unavailable("a is away", ambiguous=True)
+ASTRAY = NotEtcd("b is no etcd")
+
+
+@pytest.mark.parametrize("fault", [AWAY, ASTRAY])
+@pytest.mark.parametrize("seed", range(4))
+def test_one_endpoint_is_enough(fault: DriverError, seed: int) -> None:
+    """F37, F88: one that is away, or whose address is another program's by now, is passed over, by watches too."""
+    asking = session(seed, a=fault)
+    if asking._endpoints.order()[0] == "a":
+        with pytest.raises(type(fault)), asking.feed([], "", 0.0):
+            pass
+    assert asking._endpoints.order()[0] == "b"
+    assert asking.ask("kv/txn", {}, 5.0) == {"from": "b"}
+
+
+def test_all_failures_are_told_and_the_one_that_may_pass_counts() -> None:
+    """F28: what waiting may heal is not called hopeless because another endpoint is no etcd."""
+    with pytest.raises(Unavailable, match="is") as failure:
+        session(a=AWAY, b=ASTRAY).ask("kv/txn", {}, 5.0)
+    assert failure.value.ambiguous
+    assert all(str(each) in str(failure.value) for each in (AWAY, ASTRAY))
+    with pytest.raises(NotEtcd):
+        session(a=ASTRAY, b=ASTRAY).ask("kv/txn", {}, 5.0)
 
 
 def make_tokens(login: Callable[[float], str]) -> tuple[Tokens, Clock]:

@@ -32,7 +32,7 @@ CONNECT = "failed to connect to all addresses; last error: UNKNOWN: Connection r
         (8, "etcdserver: mvcc: database space exceeded", Unavailable),
         (9, "etcdserver: lease already exists", faults.LeaseExists),
         (11, "etcdserver: mvcc: required revision has been compacted", Compacted),
-        (12, "unknown service etcdserverpb.KV", Rejected),
+        (12, "unknown service etcdserverpb.KV", faults.NotEtcd),
         (14, "etcdserver: no leader", Unavailable),
         (14, CONNECT, faults.Broken),
         (16, "etcdserver: invalid auth token", faults.TokenRefused),
@@ -45,7 +45,10 @@ def test_what_a_status_means(code: int, text: str, kind: type[DriverError]) -> N
     assert str(fault).startswith(HTTP)
 
 
-@pytest.mark.parametrize(("code", "text", "ambiguous"), [(14, CONNECT, False), (14, "Socket closed", True)])
+@pytest.mark.parametrize(
+    ("code", "text", "ambiguous"),
+    [(14, CONNECT, False), (14, "errors resolving h1:2379: not found", False), (14, "Socket closed", True)],
+)
 def test_only_a_failed_connection_is_not_ambiguous(code: int, text: str, *, ambiguous: bool) -> None:
     """F54: what broke in any other way may have been carried out."""
     fault = faults.from_status(HTTP, code, text)
@@ -105,7 +108,7 @@ def test_nothing_is_opened_before_it_is_needed(lent: Channels, grpc: FakeGrpc) -
     assert not grpc.made
     with lent.lend(HTTP) as first, lent.lend(HTTP) as second:
         assert first is second
-    assert [(raw.target, raw.closed) for raw in grpc.made] == [("127.0.0.1:2379", 0)]
+    assert [(raw.target, raw.closed) for raw in grpc.made] == [("dns:///127.0.0.1:2379", 0)]
 
 
 def test_a_broken_channel_is_closed_after_its_last_call(lent: Channels, grpc: FakeGrpc) -> None:

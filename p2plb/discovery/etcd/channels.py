@@ -115,7 +115,8 @@ class Channels:
         return channel
 
     def _raw(self, origin: str) -> Any:
-        scheme, _, target = origin.partition("://")
+        scheme, _, address = origin.partition("://")
+        target = f"dns:///{address}"  # else a host named "unix" or "dns" would be a scheme of gRPC's
         if scheme == "http":
             return self._grpc.insecure_channel(target, options=_OPTIONS)
         pems = self._pems()

@@ -26,6 +26,10 @@ class AuthenticationOff(Rejected):
     """There is nothing to log in to: this etcd asks nobody for a password."""
 
 
+class NotEtcd(Rejected):
+    """What answers there is no etcd, or one that does not speak as we do: another endpoint may be one."""
+
+
 class TooLarge(Rejected):
     """The answer is larger than we accept."""
 
@@ -54,10 +58,11 @@ _CODES: Final[dict[object, type[DriverError]]] = {
     3: Rejected,  # INVALID_ARGUMENT
     5: Rejected,  # NOT_FOUND
     7: Denied,  # PERMISSION_DENIED
-    12: Rejected,  # UNIMPLEMENTED
+    12: NotEtcd,  # UNIMPLEMENTED
     16: TokenRefused,  # UNAUTHENTICATED
 }
 _DEADLINE_EXCEEDED: Final = 4
+_NEVER_SENT: Final = ("failed to connect to all addresses", "DNS resolution failed", "errors resolving")
 _CONNECTION: Final = (1, 2, 13, 14)  # CANCELLED, UNKNOWN, INTERNAL, UNAVAILABLE: what gRPC says of a broken one
 _STATUSES: Final[dict[int, type[DriverError]]] = {
     HTTPStatus.UNAUTHORIZED: Denied,
@@ -68,18 +73,18 @@ _STATUSES: Final[dict[int, type[DriverError]]] = {
 
 def from_answer(where: str, status: int, content: bytes) -> DriverError:
     """Return what an answer other than 200 means: JSON of any version, or the plain text of whoever stands between."""
+    if status == HTTPStatus.NOT_FOUND and b"etcdserver: " not in content:
+        return NotEtcd(
+            f"{where} answered 404: there is no JSON gateway at /v3/. Either etcd runs with --enable-grpc-gateway=false"
+            " (switch it on, or write etcd+grpc://), or is older than 3.4, or this is not its client port"
+            " (2379 as a rule) but that of its peers, its metrics or another program"
+        )
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict) and ("code" in document or "error" in document):
         return from_document(where, document)
-    if status == HTTPStatus.NOT_FOUND:
-        return Rejected(
-            f"{where} answered 404: there is no JSON gateway at /v3/. Either etcd runs with --enable-grpc-gateway=false"
-            " (switch it on, or write etcd+grpc://), or is older than 3.4, or this is not its client port"
-            " (2379 as a rule) but that of its peers, its metrics or another program"
-        )
     text = content.decode(errors="replace")
     if _NAMED_CERTIFICATE in text:
         return Denied(f"{where}: {_clean(text)}{_ADVICE}")
@@ -101,8 +106,7 @@ def from_status(where: str, code: int, text: str) -> DriverError:
     if code == _DEADLINE_EXCEEDED:
         return NoAnswerInTime(f"{where} did not answer in time", ambiguous=True)
     if code in _CONNECTION and "etcdserver: " not in text:
-        never_sent = text.startswith("failed to connect to all addresses")
-        return Broken(f"{where}: {_clean(text)}", ambiguous=not never_sent)
+        return Broken(f"{where}: {_clean(text)}", ambiguous=not text.startswith(_NEVER_SENT))
     return _classify(where, code, text)
 
 

@@ -84,7 +84,7 @@ class Session:
         try:
             with self._carrier.feed(origin, requests, token, deadline) as feed:
                 yield feed
-        except Unavailable:
+        except (Unavailable, faults.NotEtcd):
             self._endpoints.failed(origin)
             raise
 
@@ -99,19 +99,19 @@ class Session:
 
     def _send(self, request: "_Request", deadline: float) -> Json:
         """Send a request to one endpoint after the other until one can answer."""
-        failures: list[Unavailable] = []
+        failures: list[Unavailable | faults.NotEtcd] = []
         origins = self._endpoints.order()
         for origin in origins:
             others_wait = len(failures) + 1 < len(origins)
             try:
                 answer = self._try(origin, request, self._share(deadline, others_wait=others_wait))
-            except Unavailable as error:
+            except (Unavailable, faults.NotEtcd) as error:
                 failures.append(error)
                 self._endpoints.failed(origin)
             else:
                 self._endpoints.worked(origin)
                 return answer
-        raise Unavailable("; ".join(map(str, failures)), ambiguous=any(failure.ambiguous for failure in failures))
+        raise _together(failures)
 
     def _share(self, deadline: float, *, others_wait: bool) -> float:
         """Return when to give an endpoint up: while there are others, a silent one gets half of what is left."""
@@ -139,6 +139,13 @@ class Session:
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise Unavailable("the answer to a login holds no token")
         return token
+
+
+def _together(failures: Sequence[Unavailable | faults.NotEtcd]) -> DriverError:
+    """Return what it means that no endpoint could answer: only if none is an etcd there is nothing to wait for."""
+    text = "; ".join(map(str, failures))
+    away = [failure for failure in failures if isinstance(failure, Unavailable)]
+    return Unavailable(text, ambiguous=any(failure.ambiguous for failure in away)) if away else faults.NotEtcd(text)
 
 
 class _Request(NamedTuple):
