@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -79,7 +80,12 @@ def built(monkeypatch: pytest.MonkeyPatch, *hosts: str, **options: Any) -> EtcdU
         (["h2:7", "H1"], {"prefix": "/team/"}, EtcdURL(("h1:2379", "h2:7"), "/team")),
         (["h1"], {"ca": "c"}, EtcdURL(HOST, tls=True, ca="c")),
         (["h1"], {"tls": True, "driver": "grpc"}, EtcdURL(HOST, tls=True, driver="grpc")),
-        (["h1"], {"user": "me", "password_file": "f"}, EtcdURL(HOST, user="me", password_file="f")),
+        (["h1"], {"user": "me", "password_file": Path("f")}, EtcdURL(HOST, user="me", password_file="f")),
+        (
+            ["h1"],
+            {"ca": Path("c"), "cert": Path("d"), "key": Path("k")},
+            EtcdURL(HOST, tls=True, ca="c", cert="d", key="k"),
+        ),
     ],
 )
 def test_what_arguments_mean(
@@ -104,6 +110,7 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ([], {}, 'write p2plb.etcd("10.0.0.1:2379"'),
         (["etcd://h1"], {}, "no URLs"),
         (["me:geheim@h1"], {}, "no URLs"),
+        ([["h1", "h2"]], {}, 'write p2plb.etcd("10.0.0.1:2379", "10.0.0.2:2379"'),
         (["h 1"], {}, "host or host:2379"),
         (["h1:x"], {}, "number from 1 to 65535"),
         (["h1"], {"prefix": "team"}, "begins with '/'"),
@@ -115,11 +122,18 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         (["h1"], {"key": "k"}, "give cert as well"),
     ],
 )
-def test_wrong_arguments(hosts: list[str], options: dict[str, Any], hint: str) -> None:
+def test_wrong_arguments(hosts: list[Any], options: dict[str, Any], hint: str) -> None:
     """An error says what to write instead, and repeats no secret."""
     with pytest.raises(ValueError, match=re.escape(hint)) as caught:
         p2plb.etcd(*hosts, **options)
     assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["user", "password", "password_file", "ca", "cert", "key"])
+def test_arguments_are_strings(name: str) -> None:
+    """What is of another type is refused at once, not in a thread later on, and not repeated."""
+    with pytest.raises(TypeError, match=f"^{name} is a string, not a bytes$"):
+        p2plb.etcd("h1", **{name: b"geheim"})  # type: ignore[arg-type]  # that is the subject
 
 
 def test_a_registry_belongs_to_whoever_made_it() -> None:

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from p2plb.discovery.registry import Registry
 from p2plb.instance import is_loopback
@@ -73,10 +73,10 @@ def etcd(
     *hosts: str,
     user: str | None = None,
     password: str | None = None,
-    password_file: str | None = None,
-    ca: str | None = None,
-    cert: str | None = None,
-    key: str | None = None,
+    password_file: str | os.PathLike[str] | None = None,
+    ca: str | os.PathLike[str] | None = None,
+    cert: str | os.PathLike[str] | None = None,
+    key: str | os.PathLike[str] | None = None,
     tls: bool | None = None,
     prefix: str = DEFAULT_PREFIX,
     driver: DriverName = "gateway",
@@ -86,19 +86,23 @@ def etcd(
     `user` logs in with `password` or what `password_file` holds at the time. `ca`, `cert` and `key` are PEM files, read
     again for each new connection; they are for etcd, as a client's `verify=` and `cert=` are for instances. TLS is used
     if there is one of them, or as `tls` says. What is not given the environment may say: P2PLB_ETCD_USER, _PASSWORD,
-    _PASSWORD_FILE, _CA, _CERT, _KEY. `driver="grpc"` goes by python-etcd3. `ValueError` says what is wrong with an
-    argument, `ImportError` what is not installed; nothing is connected before the registry is used.
+    _PASSWORD_FILE, _CA, _CERT, _KEY. `driver="grpc"` goes by python-etcd3. `ValueError` and `TypeError` say what is
+    wrong with an argument, `ImportError` what is not installed; nothing is connected before the registry is used.
     """
+    login = _texts(user=user, password=password, password_file=password_file)
+    files = _texts(ca=ca, cert=cert, key=key)
     if driver not in ("gateway", "grpc"):
         raise ValueError(f'driver is "gateway" or "grpc", not {driver!r}')
     if tls is None:
-        tls = any((ca, cert, key)) or any(map(os.environ.get, FILES))
-    if any((ca, cert, key)) and not tls:
+        tls = any(files.values()) or any(map(os.environ.get, FILES))
+    if any(files.values()) and not tls:
         raise ValueError("ca, cert and key are for TLS; leave tls=False away")
-    if not hosts or any(re.search("[/@]", host) for host in hosts):
-        raise ValueError('endpoints are no URLs; write p2plb.etcd("10.0.0.1:2379", "10.0.0.2:2379", user=…)')
+    if not hosts or any(not isinstance(host, str) or re.search("[/@]", host) for host in hosts):
+        raise ValueError(
+            'endpoints are strings and no URLs; write p2plb.etcd("10.0.0.1:2379", "10.0.0.2:2379", user=…)'
+        )
     names = tuple(sorted({parse_host(host) for host in hosts}))
-    said = EtcdURL(names, parse_prefix(prefix), tls, user, password, ca, cert, key, password_file, driver)
+    said = EtcdURL(names, parse_prefix(prefix), tls, **login, **files, driver=driver)
     return completed(said, os.environ).build()
 
 
@@ -130,6 +134,15 @@ def parse_prefix(text: str) -> str:
     if prefix and not _PREFIX.fullmatch(prefix):
         raise ValueError("the prefix in etcd begins with '/' and is made of letters, digits, '.', '_', '-' and '/'")
     return prefix or DEFAULT_PREFIX
+
+
+def _texts(**said: object) -> dict[str, Any]:
+    """Return arguments as the strings that they should be, paths among them; a `TypeError` names, but repeats none."""
+    texts = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in said.items()}
+    for name, text in texts.items():
+        if not isinstance(text, str | None):
+            raise TypeError(f"{name} is a string, not a {type(text).__name__}")
+    return texts
 
 
 def _with_files(said: EtcdURL, environ: Mapping[str, str]) -> EtcdURL:
