@@ -14,7 +14,7 @@ __all__ = ["no_leaks"]
 @pytest.fixture(scope="session")
 def etcd() -> Iterator[Etcd]:
     """Lend the session's etcd: write below `prefix` only, never break it (`harness.etcd.single` is for that)."""
-    with single() as node:
+    with single(()) as node:
         yield node
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from integration.harness.drivers import OVER_GRPC, new_driver
+from integration.harness.drivers import OVER_GRPC, gateway_only, new_driver
 from integration.harness.etcd import ROOT_USER, Etcd, secured, single
 from p2plb.discovery.etcd.common import EtcdDriver
 from p2plb.discovery.etcd.driver import Changed, Closed, Denied, Driver, Opened, Rejected, Unavailable, Want
@@ -79,6 +79,7 @@ def test_lost_tokens_are_renewed() -> None:
             driver.read([b"/"], timeout=LONG)
 
 
+@gateway_only
 def test_authentication_may_be_switched_live() -> None:
     """F44: the same driver works before, while and after etcd asks for a password."""
     with single() as node, closing(gateway(node)) as driver:
@@ -161,6 +162,7 @@ def test_renewed_certificates_count_at_the_next_connection(tmp_path: Path) -> No
             driver.read([b"/"], timeout=LONG)
 
 
+@gateway_only
 def test_a_file_that_comes_late_is_waited_for(tmp_path: Path) -> None:
     """What is missing at the start is named by each call that fails, until it is there."""
     with secured() as (node, good), closing(new_driver([node.url], ca=str(tmp_path / "late.pem"))) as driver:
@@ -170,6 +172,7 @@ def test_a_file_that_comes_late_is_waited_for(tmp_path: Path) -> None:
         driver.read([b"/"], timeout=LONG)
 
 
+@gateway_only
 def test_a_file_that_is_lost_is_not_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """F75: what was read last stands in for what can't be read any more, with one warning."""
     ca = tmp_path / "ca.pem"
@@ -190,6 +193,7 @@ def test_a_file_that_is_lost_is_not_missed(tmp_path: Path, caplog: pytest.LogCap
     assert "what was read last stands in" in warning.getMessage()
 
 
+@gateway_only
 def test_a_password_file_is_read_at_each_login(tmp_path: Path) -> None:
     """F44: a password may come late and be changed, in etcd and in the file, under a running driver."""
     file = tmp_path / "password"

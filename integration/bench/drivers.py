@@ -55,7 +55,7 @@ def main() -> None:
     from integration.harness.etcd import single  # noqa: PLC0415  it imports what a child is to measure
 
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
-    with single() as node:
+    with single(()) as node:
         fill(node, arguments.records)
         for run in range(arguments.runs):
             for kind in KINDS if run % 2 else KINDS[::-1]:

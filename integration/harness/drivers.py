@@ -12,7 +12,7 @@ from p2plb.discovery.etcd.grpc import Grpc
 ENVIRONMENT: Final = "P2PLB_TEST_DRIVER"
 OVER_GRPC: Final = os.environ.get(ENVIRONMENT) == "grpc"
 
-gateway_only = pytest.mark.skipif(OVER_GRPC, reason="of HTTP alone")
+gateway_only = pytest.mark.skipif(OVER_GRPC, reason="of HTTP alone, or of what the drivers share")
 grpc_only = pytest.mark.skipif(not OVER_GRPC, reason="of gRPC alone: runs in the child of test_driver_grpc.py")
 
 

@@ -11,6 +11,7 @@ import signal
 import ssl
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from p2plb.testing.etcd import READY_WITHIN, EtcdNode, find_etcd
 
 ROOT_USER = "root"
 QUICK_ELECTIONS = ("--heartbeat-interval", "50", "--election-timeout", "500")  # half of the defaults, in milliseconds
+NO_ELECTIONS = ("--heartbeat-interval", "20", "--election-timeout", "200")  # a node alone waits for nobody's vote
 
 
 class Etcd(EtcdNode):
@@ -134,18 +136,21 @@ class Cluster:
         return "etcd://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
     def leader(self) -> Etcd:
-        """Return the node that leads."""
-        for node in self.nodes:
-            with contextlib.suppress(httpx.HTTPError):
-                status = node.post("maintenance/status", {})
-                if status["leader"] == status["header"]["member_id"]:
-                    return node
+        """Return the node that leads, after an election if there has to be one."""
+        deadline = time.monotonic() + READY_WITHIN
+        while time.monotonic() < deadline:
+            for node in self.nodes:
+                with contextlib.suppress(httpx.HTTPError):
+                    status = node.post("maintenance/status", {})
+                    if status.get("leader") == status["header"]["member_id"]:
+                        return node
+            time.sleep(0.05)
         raise AssertionError("no node leads")
 
 
 @contextmanager
-def single(args: Sequence[str] = ()) -> Iterator[Etcd]:
-    """Run one node for a test that will break it."""
+def single(args: Sequence[str] = NO_ELECTIONS) -> Iterator[Etcd]:
+    """Run one node for a test that will break it; with `()` as etcd is, a second slower to start again."""
     with _folder() as folder, _started([Etcd(_binary(), folder, args=args)]) as nodes:
         yield nodes[0]
 
@@ -176,7 +181,7 @@ def secured(
         issued.private_key_pem.write_to_path(files["key"])
         for pem in issued.cert_chain_pems:
             pem.write_to_path(files["cert"], append=True)
-        args = ["--cert-file", files["cert"], "--key-file", files["key"]]
+        args = [*NO_ELECTIONS, "--cert-file", files["cert"], "--key-file", files["key"]]
         if client_certificates:
             args += ["--client-cert-auth", "--trusted-ca-file", files["ca"]]
         node = Etcd(_binary(), folder, scheme="https", args=args)

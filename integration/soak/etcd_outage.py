@@ -47,7 +47,7 @@ def etcd_outage(how: str, *, asynchronous: bool, seconds: float = 60.0, in_fligh
     """Take etcd away for `seconds` under load; `how` is "stop" or "kill"."""
     arrivals = Arrivals()
     with (
-        single() as etcd,
+        single(()) as etcd,
         closing_registries(),
         writer(etcd.url) as out,
         running(3, service=SERVICE) as (*servers, spare),
