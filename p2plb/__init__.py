@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from p2plb.balancing.strategies.consistent_hash import ConsistentHash
     from p2plb.balancing.strategies.keys import Key, cookie, header, query
     from p2plb.balancing.strategies.least_request import LeastRequest
-    from p2plb.balancing.strategies.round_robin import RoundRobin
+    from p2plb.balancing.strategies.random_choice import Random
+    from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
     from p2plb.balancing.view import Picker, Strategy
     from p2plb.discovery.etcd.address import etcd
     from p2plb.discovery.registry import Registry
@@ -52,6 +53,7 @@ __all__ = [
     "P2PError",
     "Picker",
     "Policy",
+    "Random",
     "RegistrationError",
     "Registry",
     "Retry",
@@ -60,6 +62,7 @@ __all__ = [
     "Snapshot",
     "Strategy",
     "Transport",
+    "WeightedRoundRobin",
     "__version__",
     "by_host",
     "by_path",
@@ -80,7 +83,8 @@ _HOMES = {
     "balancing.strategies.consistent_hash": ("ConsistentHash",),
     "balancing.strategies.keys": ("Key", "cookie", "header", "query"),
     "balancing.strategies.least_request": ("LeastRequest",),
-    "balancing.strategies.round_robin": ("RoundRobin",),
+    "balancing.strategies.random_choice": ("Random",),
+    "balancing.strategies.round_robin": ("RoundRobin", "WeightedRoundRobin"),
     "balancing.view": ("Picker", "Strategy"),
     "discovery.etcd.address": ("etcd",),
     "discovery.registry": ("Registry",),
