@@ -145,7 +145,7 @@ class Core:
             raise TypeError("observers= is a collection of functions that take an event")
         self.route = make_route(route, policies)
         self._target: Callable[[Any], bytes] | None = getattr(self.route, "target", None)
-        self._bypass = Bypass()
+        self.bypassed = Bypass().covers
         self._no_instances = no_instances
         self._max_connections = max_connections
         self.slots = None if max_connections is None else Slots(max_connections)
@@ -185,7 +185,7 @@ class Core:
             among=among,
         )
         call.via = first_way(
-            fallback, policy.share, random.random, bypassed=among is None and self._bypass.covers(service, now)
+            fallback, policy.share, random.random, bypassed=among is None and self.bypassed(service, now)
         )
         headers: Headers = request.headers.raw
         if policy.host is not None:

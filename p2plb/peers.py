@@ -50,7 +50,8 @@ class Peers(Looks):
         """Return as soon as each service (without names: each in `services=`) has an instance that calls may go to.
 
         After `timeout` seconds raise `NoInstances` with the reasons, or `DiscoveryError` if the registry has never
-        answered. Once all are there it costs next to nothing, so a readiness probe may call it with `timeout=0`.
+        answered; not for a service that has a fallback. What P2PLB_BYPASS covers is not waited for. Once all are there
+        it costs next to nothing, so a readiness probe may call it with `timeout=0`.
         """
         for step in until_ready(self._core, services, timeout):
             wait(step)
@@ -77,7 +78,8 @@ class AsyncPeers(Looks):
         """Return as soon as each service (without names: each in `services=`) has an instance that calls may go to.
 
         After `timeout` seconds raise `NoInstances` with the reasons, or `DiscoveryError` if the registry has never
-        answered. Once all are there it costs next to nothing, so a readiness probe may call it with `timeout=0`.
+        answered; not for a service that has a fallback. What P2PLB_BYPASS covers is not waited for. Once all are there
+        it costs next to nothing, so a readiness probe may call it with `timeout=0`.
         """
         for step in until_ready(self._core, services, timeout):
             await wait_async(step)

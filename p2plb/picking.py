@@ -90,7 +90,10 @@ class Picking:
 
 
 def until_ready(core: Core, services: Sequence[str], timeout: float, clock: Clock = time.monotonic) -> Iterator[Wait]:
-    """Yield steps until each service has an instance that calls may go to, or raise at the end of the time."""
+    """Yield steps until each service has an instance that calls may go to, or raise at the end of the time.
+
+    What is bypassed needs none; what has a fallback is waited for, but never a reason to raise.
+    """
     check_number(timeout, "wait_ready(timeout=)", 0, 3600)
     ends = clock() + timeout
     names = services or core.services.named
@@ -98,8 +101,10 @@ def until_ready(core: Core, services: Sequence[str], timeout: float, clock: Cloc
         raise ValueError("name the services to wait for, wait_ready('users'), or give the client services=")
     for name in names:
         check_name(name, "a service to wait for")
+    waited = [name for name in names if not core.bypassed(name, clock())]
+    for name in waited:
         core.services.balancer(name, secure=False, now=clock())  # all are watched from now on
-    for name in names:
+    for name in waited:
         yield from _until_usable(core, name, ends, clock)
 
 
@@ -110,6 +115,8 @@ def _until_usable(core: Core, name: str, ends: float, clock: Clock) -> Iterator[
         if balancer.usable():
             return
         if now >= ends or balancer.abandoned:
+            if core.services.policy(name).fallback is not None and not core.services.final:
+                return
             answered = balancer.view is not None or core.services.final
             raise core.nobody(balancer) if answered else DiscoveryError(core.services.explain(balancer))
         yield Wait(balancer.gate, partial(_news, balancer), ends - now)
