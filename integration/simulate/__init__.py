@@ -1,0 +1,1 @@
+"""A simulator of load balancing: discrete events in virtual time, around p2plb's real data plane."""

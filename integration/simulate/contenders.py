@@ -1,0 +1,84 @@
+"""Who stands in the tables: each strategy that p2plb exports, by its name, and an oracle with one central queue.
+
+Strategies that are added to p2plb appear by themselves: a class in p2plb.balancing.strategies that is callable.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import p2plb
+from integration.simulate.servers import Server
+from integration.simulate.world import World
+from p2plb.balancing.call import Call
+from p2plb.balancing.node import Node
+from p2plb.balancing.view import Picker, Strategy
+
+HOME = "p2plb.balancing.strategies."
+ORACLE = "oracle"
+EXTRA: dict[str, dict[str, Any]] = {"Subset": {"size": 20}, "Where": {"where": {}}}
+"""What a strategy needs beside an inner one."""
+
+
+def names() -> list[str]:
+    """Return the names of all strategies that p2plb exports."""
+    return [name for name in p2plb.__all__ if is_strategy(getattr(p2plb, name))]
+
+
+def is_strategy(found: object) -> bool:
+    """Say whether an exported name is a strategy's class."""
+    return inspect.isclass(found) and found.__module__.startswith(HOME) and "__call__" in vars(found)
+
+
+def strategy(name: str, world: World | None = None, **options: Any) -> Strategy:
+    """Return a strategy with its defaults and the options that it has, living in the world's time."""
+    kind = getattr(p2plb, name)
+    fields = inspect.signature(kind).parameters
+    given = {**EXTRA.get(name, {}), **options}
+    if world is not None:
+        given["clock"] = world.clock
+    if "inner" in fields and "inner" not in given:
+        given["inner"] = strategy("LeastRequest", world)
+    made: Strategy = kind(**{option: value for option, value in given.items() if option in fields})
+    return made
+
+
+def oracle(servers: Mapping[str, Server]) -> Strategy:
+    """Return a strategy that sees into all instances and sends a call where it will be done first.
+
+    With equal instances that is one central queue from which whoever is free takes the oldest call (joining the least
+    work left and first come first served for all are the same process); with unequal ones it is better still.
+    """
+
+    def strategy(nodes: Sequence[Node]) -> Picker:
+        there = [(servers[node.id], node) for node in nodes]
+
+        def pick(call: Call) -> Node:
+            job = call.request
+            return min((server.wait(job), server.served, node.id, node) for server, node in there)[-1]
+
+        return pick
+
+    return strategy
+
+
+def is_keyed(made: Strategy) -> bool:
+    """Say whether a strategy sends equal keys to the same node, by trying it."""
+    nodes = [Node(p2plb.Instance(f"n{number}", "s", f"http://10.0.0.{number}:80")) for number in range(1, 11)]
+    pick = made(nodes)
+    return len({pick(Call("s", key="one")).id for _ in range(40)}) == 1
+
+
+Maker = Callable[[World, Mapping[str, Server], str], Strategy]
+"""Makes the strategy of one client, which stands in a zone."""
+
+
+def makers() -> dict[str, Maker]:
+    """Return what makes the strategy of a client for each contender, by name, the oracle first."""
+    made: dict[str, Maker] = {ORACLE: lambda _world, servers, _zone: oracle(servers)}
+    return made | {name: by_name(name) for name in names()}
+
+
+def by_name(name: str, **options: Any) -> Maker:
+    """Return what makes the strategy of this name."""
+    return lambda world, _servers, zone: strategy(name, world, zone=zone or "a", **options)

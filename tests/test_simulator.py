@@ -1,0 +1,153 @@
+"""The simulator's short, seeded runs: what must hold of the strategies, and that the simulator itself is right.
+
+The full tables are printed by `python -m integration.simulate`.
+"""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from integration.simulate import placement, prefix, queues, ramp
+from integration.simulate.contenders import ORACLE, is_keyed, makers
+from integration.simulate.servers import Job, Queue, Shared
+from integration.simulate.setting import Result, Setting, play
+from integration.simulate.world import World
+from p2plb.balancing.call import Outcome
+from p2plb.balancing.view import Strategy
+
+MAKERS = makers()
+CALLS = 5_000
+
+
+def run(name: str, who: str) -> Result:
+    """Simulate one of the situations for one strategy, shorter than the command does."""
+    return play(replace(queues.SETTINGS[name][1], calls=CALLS), MAKERS[who])
+
+
+def made(who: str) -> Strategy:
+    return MAKERS[who](World(), {}, "")
+
+
+# --- the simulator itself ----------------------------------------------------------------------------------------
+
+
+def test_one_seed_one_run() -> None:
+    """Two runs with the same seed are equal, call by call."""
+    first, second = (run("even", "LeastRequest") for _ in range(2))
+    assert first.log == second.log
+    assert len(first.log.done) == CALLS
+
+
+def test_one_instance_is_the_queue_of_the_textbook() -> None:
+    """One instance at load 0.6 with random work is M/M/1: a call takes 1/(1 - 0.6) of its work, on the average."""
+    result = play(Setting(size=1, clients=1, calls=20_000), MAKERS["RoundRobin"])
+    mean = sum(one.seconds for one in result.counted) / len(result.counted)
+    assert mean == pytest.approx(0.010 / 0.4, rel=0.1)
+
+
+def test_the_oracle_is_one_central_queue() -> None:
+    """The oracle's mean wait is Erlang's for ten workers that share one queue."""
+    result = play(Setting(load=0.8, calls=20_000), MAKERS[ORACLE])
+    mean = sum(one.seconds for one in result.counted) / len(result.counted)
+    assert mean == pytest.approx(0.010 * (1 + erlang_c(10, 8.0) / 2.0), rel=0.1)
+
+
+def erlang_c(servers: int, offered: float) -> float:
+    """Return the part of calls that wait (A. K. Erlang, 1917)."""
+    last = offered**servers / math.factorial(servers) * servers / (servers - offered)
+    return last / (sum(offered**n / math.factorial(n) for n in range(servers)) + last)
+
+
+def test_a_shared_machine_works_at_all_calls_at_once() -> None:
+    """Two calls on one processor take twice as long as each of two on two; a change of capacity counts at once."""
+    world, ends = World(), list[float]()
+    server = Shared(world, capacity=1.0)
+    for number in range(2):
+        server.serve(Job(number, 1.0), lambda _outcome: ends.append(world.now))
+    world.at(1.0, lambda: server.share(2.0))
+    world.run()
+    assert ends == [1.5, 1.5]
+
+
+def test_a_killed_instance_loses_its_calls() -> None:
+    """F01: what is in work is lost at once, what comes is refused, and after the start all is served again."""
+    world, answers = World(), list[Outcome]()
+    server = Queue(world)
+    server.serve(Job(1, 1.0), answers.append)
+    world.at(0.5, server.kill)
+    world.at(0.6, lambda: server.serve(Job(2, 1.0), answers.append))
+    world.at(0.7, server.start)
+    world.at(0.8, lambda: server.serve(Job(3, 1.0), answers.append))
+    world.run()
+    assert [outcome.status for outcome in answers] == [None, None, 200]
+    assert world.now == 1.8
+
+
+def test_every_exported_strategy_stands_in_the_tables() -> None:
+    """Strategies are found by themselves, and a function that is none is not taken for one."""
+    assert {ORACLE, "RoundRobin", "LeastRequest", "ConsistentHash"} <= set(MAKERS)
+    assert "header" not in MAKERS
+
+
+@pytest.mark.parametrize("name", queues.SETTINGS)
+def test_each_situation_makes_a_table(name: str) -> None:
+    """Each situation is simulated to its end, and the table has a line for each contender."""
+    some = {who: MAKERS[who] for who in (ORACLE, "LeastRequest")}
+    text = queues.report(name, some, calls=1_000)
+    assert text.startswith(f"{name}: ")
+    assert all(f"    {who} " in text for who in some)
+
+
+# --- what must hold of all ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", sorted(set(MAKERS) - {ORACLE}))
+def test_no_call_fails_while_instances_come_and_go(who: str) -> None:
+    """F01, F02: nothing fails for any strategy, whether an instance dies or all are replaced."""
+    for name in ("dies", "rolling"):
+        result = play(replace(queues.SETTINGS[name][1], calls=1_500), MAKERS[who])
+        assert result.log.failed == 0
+        assert len(result.log.done) == 1_500
+
+
+@pytest.mark.parametrize(("who", "bound"), [("RoundRobin", 1.001), ("LeastRequest", 1.05)])
+def test_idle_clients_spread_evenly(who: str, bound: float) -> None:
+    """On whole cycles of an idle client no instance has more than its part."""
+    assert placement.idle(made(who), cycles=100) <= bound
+
+
+@pytest.mark.parametrize("who", [who for who in MAKERS if who != ORACLE and is_keyed(made(who))])
+def test_few_keys_move(who: str) -> None:
+    """When one of 100 instances leaves or joins, hardly more keys move than must."""
+    bound = 2.5 if who == "Maglev" else 1.05
+    found = placement.moved(made(who), keys=4_000, times=6)
+    assert found.leave <= bound
+    assert found.join <= bound
+
+
+def test_a_newcomer_is_not_flooded() -> None:
+    """F19: an instance that joins has its share within a second, and never twice that."""
+    setting = replace(queues.SETTINGS["joins"][1], calls=10_000)
+    fair, most = queues.newcomer(setting, play(setting, MAKERS["LeastRequest"]))
+    assert fair is not None
+    assert fair <= 1.0
+    assert most < 2.0
+
+
+def test_the_prefix_cache() -> None:
+    """Conversations that keep their replica find it in the cache, and scattered ones do not."""
+    scattered, kept = (prefix.row(replace(prefix.SETTING, calls=4_000), MAKERS[who])[0] for who in KEPT)
+    assert isinstance(kept, float)
+    assert isinstance(scattered, float)
+    assert kept > 3 * scattered
+
+
+KEPT: tuple[str, str] = ("LeastRequest", "ConsistentHash")
+
+
+def test_the_ramp() -> None:
+    """Where machines are shared, calls in flight tell more than turns do."""
+    setting = replace(ramp.SETTING, calls=8_000)
+    turns, least = (ramp.tails(setting, MAKERS[who], [1.35])[0] for who in ("RoundRobin", "LeastRequest"))
+    assert least < turns
