@@ -16,6 +16,7 @@ from integration.harness.canned import canned
 from integration.harness.drivers import OVER_GRPC, gateway_only, grpc_only, new_driver
 from integration.harness.etcd import Etcd, cluster, single
 from integration.harness.proxy import FaultProxy
+from p2plb.discovery.etcd.carrier import USED_FOR
 from p2plb.discovery.etcd.common import EtcdDriver
 from p2plb.discovery.etcd.driver import (
     Changed,
@@ -120,6 +121,16 @@ def test_a_connection_that_breaks_under_a_request_is_replaced(driver: Driver, pr
         proxy.cut()
         proxy.pass_through()
         assert reading.result(LONG).revision
+    assert proxy.accepted == 2
+
+
+def test_a_connection_in_constant_use_is_renewed(proxy: FaultProxy) -> None:
+    """F75: certificates that are renewed count within a minute, although the old connection would serve for ever."""
+    ahead = 0.0
+    with closing(new_driver([proxy.url], clock=lambda: time.monotonic() + ahead)) as driver:
+        while ahead < 2 * USED_FOR:
+            driver.read([b"/none/"], timeout=LONG)
+            ahead += USED_FOR / 3
     assert proxy.accepted == 2
 
 

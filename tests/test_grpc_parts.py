@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from p2plb.discovery.etcd import channels, faults
-from p2plb.discovery.etcd.carrier import NoAnswerInTime
-from p2plb.discovery.etcd.channels import USED_FOR, Channels
+from p2plb.discovery.etcd.carrier import USED_FOR, NoAnswerInTime
+from p2plb.discovery.etcd.channels import Channels
 from p2plb.discovery.etcd.credentials import Pems
 from p2plb.discovery.etcd.driver import Closed, Compacted, Denied, DriverError, LeaseGone, Rejected, Unavailable
 from tests.fakes import Clock

@@ -12,6 +12,7 @@ from p2plb.discovery.etcd.driver import Unavailable
 from p2plb.discovery.etcd.messages import Json
 
 CONNECT_WITHIN: Final = 2.0  # seconds for TCP, and again for TLS; one SYN may be lost and repeated
+USED_FOR: Final = 60.0  # seconds from its first use on; so renewed certificates count at least that soon
 MAX_ANSWER: Final = 16 * 1024 * 1024
 
 

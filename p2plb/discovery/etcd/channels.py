@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from p2plb.discovery.etcd.carrier import CONNECT_WITHIN, MAX_ANSWER
+from p2plb.discovery.etcd.carrier import CONNECT_WITHIN, MAX_ANSWER, USED_FOR
 from p2plb.discovery.etcd.credentials import Pems
 from p2plb.discovery.etcd.driver import Closed, Rejected
 
-USED_FOR: Final = 60.0  # seconds; so certificates are read again at least that often
 _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),  # HTTP_PROXY does not concern etcd
     ("grpc.enable_retries", 0),  # retries are ours

@@ -41,7 +41,7 @@ class HttpCarrier:
         """Send a request and return its answer."""
         content = json.dumps(body).encode()
         with self._links.lend(origin, until, new=new) as link:
-            used_before = link.used_at is not None
+            used_before = link.answered
             try:
                 status, answer = link.ask(path, content, _authorization(token))
             except NoAnswerInTime:

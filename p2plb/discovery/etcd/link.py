@@ -36,7 +36,8 @@ class Link:
     def __init__(self, origin: str, tls: ssl.SSLContext | None, clock: Callable[[], float]) -> None:
         self.origin = origin
         self.deadline = 0.0
-        self.used_at: float | None = None  # when it last answered
+        self.opened = clock()
+        self.answered = False  # at least once
         self._clock = clock
         self._wire = _Wire(self)
         self._connection = httpcore.HTTPConnection(
@@ -52,7 +53,7 @@ class Link:
         """Send a request and return status and content; raises `Unavailable` or `TooLarge`."""
         with self.stream(path, body, headers) as (status, chunks):
             content = b"".join(_capped(chunks))
-        self.used_at = self._clock()
+        self.answered = True
         return status, content
 
     @contextmanager

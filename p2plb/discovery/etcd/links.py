@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from p2plb.discovery.etcd.carrier import USED_FOR
 from p2plb.discovery.etcd.driver import Closed
 from p2plb.discovery.etcd.link import Link
 
-IDLE_FOR: Final = 30.0  # seconds; so certificates are read again at least that often
 MAX_IDLE: Final = 4
 
 
@@ -69,7 +69,7 @@ class Links:
         return taken
 
     def _worth_keeping(self, link: Link) -> bool:
-        return link.reusable and link.used_at is not None and self._clock() - link.used_at < IDLE_FOR
+        return link.reusable and link.answered and self._clock() - link.opened <= USED_FOR
 
     def _note(self, link: Link) -> None:
         with self._lock:
