@@ -59,13 +59,18 @@ def leave(one: Record) -> None:
 
 
 def test_dns_keeps_nobody_from_starting(registry: EtcdRegistry, caplog: pytest.LogCaptureFixture) -> None:
-    """F28: the address is looked for again and again, with one warning a minute; a change meanwhile is kept."""
+    """F28: the address is looked for again and again, with one warning a minute; a change meanwhile is kept.
+
+    A wrong one is refused as at any other time, and spoils nothing.
+    """
     resolver = Resolver(*[RegistrationError("can't be told")] * 3, "10.0.0.7")
     one = record(registry, resolver)
     one.begin()
     assert resolver.asked.wait(PATIENCE)
     assert (one.state, one.instance) == (WAITING, None)
     one.change({"weight": 5})
+    with pytest.raises(ValueError, match="zone is a string of at most"):
+        one.change({"zone": "rack 7, " * 20})
     resolver.go_on.set()
     until(lambda: one.state is UP)
     assert [(each.url, each.weight) for each in stored(registry)] == [("http://10.0.0.7:8001", 5)]
@@ -99,3 +104,9 @@ def test_an_address_that_nobody_would_believe_is_a_failure(
     assert "169.254.1.1 is no address of an instance" in str(one.error)
     assert caplog.messages == ["users can't be registered"]
     leave(one)
+
+
+def test_what_a_record_is_announced_by_shows_no_password() -> None:
+    """The URL of a registry may hold one."""
+    terms = register("users", port=8001, registry="etcd://root:secret@127.0.0.1:2379")._record._terms
+    assert "secret" not in repr(terms)

@@ -137,6 +137,20 @@ def test_who_never_was_up_drains_without_a_wait(registry: EtcdRegistry) -> None:
     assert time.monotonic() - started < PATIENCE / 2
 
 
+def test_who_drains_before_the_record_stands_is_never_up(etcd: FakeEtcd, registry: EtcdRegistry) -> None:
+    """F28: a preStop hook that drains during an outage is not forgotten when etcd comes back."""
+    seen: list[str] = []
+    watch = registry.watch("users", lambda snapshot: seen.extend(each.state for each in snapshot.instances))
+    etcd.fail("grant", DOWN, times=None)
+    with users(registry, drain_grace=PATIENCE) as registration:
+        assert eventually(lambda: registration.state == "retrying")
+        registration.drain()
+        etcd.heal()
+        assert eventually(lambda: bool(seen))
+    assert set(seen) == {"draining"}
+    watch.close()
+
+
 def test_an_update_changes_what_is_given(registry: EtcdRegistry) -> None:
     """The rest of the record stays as it is; wrong values are told at once."""
     with users(registry, zone="a") as registration:

@@ -97,12 +97,13 @@ class Registration:
         """Tell clients to send no more calls, and return when the grace for those on their way is over.
 
         The server should go on serving until then. Draining twice waits once; nobody waits for a record that does not
-        stand in the registry.
+        stand in the registry, and if it is put later it says `draining` too.
         """
         with self._leaving:
-            if not self._drained and self.state is AnnouncementState.UP:
-                self._record.change({"state": "draining"})
-                time.sleep(self._grace)
+            if not self._drained:
+                known = self.state is AnnouncementState.UP
+                self._record.drain()
+                time.sleep(self._grace if known else 0)
             self._drained = True
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ no kind of registry, and nothing of signals, drains or of those who wait.
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from p2plb import forks
@@ -36,7 +36,7 @@ class Terms:
     complete: Callable[[Instance, str | None], Instance]
     located: bool
     enabled: bool
-    registry: Registry | str | None
+    registry: Registry | str | None = field(repr=False)  # its URL may hold a password
     ttl: float
     ready: Callable[[], bool] | None
     healthy: Callable[[], object] | None
@@ -115,15 +115,19 @@ class Record:
             self._health.stop()
 
     def change(self, changes: Mapping[str, Any]) -> None:
-        """Change fields of the record; `RuntimeError` before the beginning."""
+        """Change fields of the record; `RuntimeError` before the beginning.
+
+        `ValueError` or `TypeError` for a wrong value, which changes nothing.
+        """
         with self._lock:
             if self._hold is None and not self._closed:
                 raise RuntimeError("the registration was not started")
-            self._draft = replace(self._draft, **changes)
-            if self.instance and self._announcement:
-                instance = replace(self.instance, **changes)
-                self._announcement.update(instance)
-                self.instance = instance
+            self._apply(changes)
+
+    def drain(self) -> None:
+        """Mark the record as draining, for good; one that is put only later is put so."""
+        with self._lock:
+            self._apply({"state": "draining"})
 
     def withdraw(self) -> None:
         """Take the record out, within less than a second."""
@@ -208,4 +212,12 @@ class Record:
         """Mark the record up or down, unless it is draining already."""
         with self._lock:
             if self._draft.state != "draining":
-                self.change({"state": "up" if healthy else "down"})
+                self._apply({"state": "up" if healthy else "down"})
+
+    def _apply(self, changes: Mapping[str, Any]) -> None:
+        draft = replace(self._draft, **changes)
+        self._terms.complete(draft, None)  # a value that readers would pass over is refused before it changes anything
+        self._draft = draft
+        if self.instance and self._announcement:
+            self.instance = replace(self.instance, **changes)
+            self._announcement.update(self.instance)
