@@ -33,7 +33,7 @@ RESTING = frozenset({429, 503})
 """Answers whose `Retry-After` keeps calls away from the node (RFC 9110, RFC 6585)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # headers hold credentials, and what reports errors shows variables
 class Exchange:
     """One call on its way: its state, the balancer that it asks and the policy that it follows.
 

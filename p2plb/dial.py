@@ -30,7 +30,7 @@ class Bypass:
     def covers(self, service: str, now: float) -> bool:
         """Whether calls to a service go past p2plb."""
         if now >= self._look_at:
-            self._names = frozenset(name.strip() for name in self._read().split(","))
+            self._names = frozenset(name.strip() for name in self._read().split(",")) - {""}
             self._look_at = now + LOOK
         return service in self._names or EVERYTHING in self._names
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import uvloop
 
-from p2plb import AsyncClient, Client, Instance, NoInstances, Policy
+from p2plb import AsyncClient, Client, Instance, NoInstances, Policy, Transport
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.httpx.family import _is_shortage
 from tests.drivers import World, everywhere
@@ -114,6 +114,17 @@ def test_any_event_loop(engine: Any, servers: list[ScriptedServer]) -> None:
 
     with asyncio.Runner(loop_factory=engine) as runner:
         runner.run(main())
+
+
+def test_what_is_on_its_way_shows_no_secret() -> None:
+    """A report of an error that shows the variables of each frame shows no credential of the request."""
+    request = httpx.Request("GET", "http://users/", headers={"Authorization": "Bearer s3cret"})
+    transport = Transport("static://users=10.0.0.7:80", policy=Policy(fallback="http://old:80"))
+    exchange = transport.exchange(request)
+    assert exchange is not None
+    shown = repr((exchange, exchange.wire(0.0), exchange.outside(), exchange.call))
+    assert "s3cret" not in shown
+    transport.close()
 
 
 def test_an_abandoned_answer_tells_no_secret(servers: list[ScriptedServer]) -> None:

@@ -30,7 +30,7 @@ class Dial:
     socket_options: Iterable[SocketOption] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # headers hold credentials, and what reports errors shows variables
 class Wire:
     """What one attempt sends beside the request: path, headers and extensions as the instance shall see them."""
 
