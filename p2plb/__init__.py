@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from p2plb.balancing.strategies.consistent_hash import ConsistentHash
     from p2plb.balancing.strategies.keys import Key, cookie, header, query
     from p2plb.balancing.strategies.least_request import LeastRequest
+    from p2plb.balancing.strategies.peak_ewma import PeakEwma
     from p2plb.balancing.strategies.random_choice import Random
     from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
     from p2plb.balancing.view import Picker, Strategy
@@ -51,6 +52,7 @@ __all__ = [
     "NoInstances",
     "Node",
     "P2PError",
+    "PeakEwma",
     "Picker",
     "Policy",
     "Random",
@@ -83,6 +85,7 @@ _HOMES = {
     "balancing.strategies.consistent_hash": ("ConsistentHash",),
     "balancing.strategies.keys": ("Key", "cookie", "header", "query"),
     "balancing.strategies.least_request": ("LeastRequest",),
+    "balancing.strategies.peak_ewma": ("PeakEwma",),
     "balancing.strategies.random_choice": ("Random",),
     "balancing.strategies.round_robin": ("RoundRobin", "WeightedRoundRobin"),
     "balancing.view": ("Picker", "Strategy"),

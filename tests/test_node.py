@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from p2plb.balancing.health import DECAY
 from p2plb.balancing.node import Node
+from p2plb.balancing.strategies.peak import DECAY
 from tests.fakes import instance, nodes
 
 

@@ -14,6 +14,7 @@ from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
 from p2plb.balancing.strategies.consistent_hash import POINTS, ConsistentHash, Ring, hash_key
 from p2plb.balancing.strategies.least_request import LeastRequest
+from p2plb.balancing.strategies.peak_ewma import PeakEwma
 from p2plb.balancing.strategies.random_choice import Random
 from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
 from p2plb.balancing.view import Picker, Strategy
@@ -40,6 +41,7 @@ STRATEGIES: dict[str, Strategy] = {
     "random": Random(),
     "least request": LeastRequest(),
     "least request of five": LeastRequest(choices=5),
+    "peak ewma": PeakEwma(),
     "consistent hash": ConsistentHash(),
     "a plain round robin": plain_round_robin,
     "a plain least loaded": least_loaded,

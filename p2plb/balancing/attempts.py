@@ -128,14 +128,17 @@ def _learn(balancer: Balancer, node: Node, call: Call, now: float) -> None:
     if outcome.fault is Fault.NEVER_SENT and not call.is_over(now):
         balancer.ejections.refused(node, now, outcome.reason)
     if outcome.status is None:
+        if outcome.timed_out or (outcome.fault is Fault.MAYBE_PROCESSED and not outcome.reused):
+            node.health.peak.failed(now - call.sent_at, now)
         return
     if node.health.refusals:
         balancer.ejections.answered(node, now)
     if outcome.retry_after is not None:
         balancer.ejections.rest(node, outcome.retry_after, now, f"answered {outcome.status} with Retry-After")
-    elif outcome.status < SERVER_ERROR and outcome.status not in TURNED_AWAY:
-        # An error that comes fast must not look like a fast instance.
+    if outcome.status < SERVER_ERROR and outcome.status not in TURNED_AWAY:
         node.health.sample(now - call.sent_at, now)
+    else:  # an error that comes fast must not look like a fast instance
+        node.health.peak.failed(now - call.sent_at, now)
 
 
 def _pause(balancer: Balancer, call: Call, retry: Retry | None, now: float) -> float | None:

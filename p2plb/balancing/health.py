@@ -6,10 +6,8 @@ client that is made for one call begins with what the last one has learned.
 
 import math
 from dataclasses import dataclass
-from typing import Final
 
-DECAY: Final = 10.0
-"""Seconds after which a latency sample weighs 1/e: Finagle's and Linkerd's default for their moving averages."""
+from p2plb.balancing.strategies.peak import DECAY, Peak
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +21,13 @@ class Ejection:
 class Health:
     """The health of one instance. Any thread may call."""
 
-    __slots__ = ("_sampled", "ejection", "latency", "refusals")
+    __slots__ = ("__weakref__", "_sampled", "ejection", "latency", "peak", "refusals")
 
     def __init__(self) -> None:
         self.latency: float | None = None
         """Mean seconds to the head of an answer, exponentially weighted in time; None before the first."""
+        self.peak = Peak()
+        """What calls have cost lately, failures included."""
         self.refusals = 0
         """How many ejections in a row ended in another refused connection."""
         self.ejection: Ejection | None = None
@@ -36,6 +36,7 @@ class Health:
 
     def sample(self, seconds: float, now: float) -> None:
         """Take in how long the head of an answer took."""
+        self.peak.answered(seconds, now)
         if self.latency is None:
             self.latency = seconds
         else:
