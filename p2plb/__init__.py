@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from p2plb.balancing.strategies.random_choice import Random
     from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
     from p2plb.balancing.view import Picker, Strategy
+    from p2plb.calling.options import call
+    from p2plb.calling.policy import Policy
+    from p2plb.calling.routing import Route, by_host, by_path
     from p2plb.discovery.etcd.address import etcd
     from p2plb.discovery.registry import Registry
     from p2plb.discovery.snapshot import Snapshot
@@ -33,9 +36,6 @@ if TYPE_CHECKING:
     from p2plb.httpx.family import NoInstances
     from p2plb.httpx.transport import AsyncTransport, Transport
     from p2plb.instance import Instance
-    from p2plb.options import call
-    from p2plb.policy import Policy
-    from p2plb.routing import Route, by_host, by_path
     from p2plb.serving.lifespan import lifespan
     from p2plb.serving.registration import register
 
@@ -98,9 +98,9 @@ _HOMES = {
     "httpx.family": ("NoInstances",),
     "httpx.transport": ("AsyncTransport", "Transport"),
     "instance": ("Instance",),
-    "options": ("call",),
-    "policy": ("Policy",),
-    "routing": ("Route", "by_host", "by_path"),
+    "calling.options": ("call",),
+    "calling.policy": ("Policy",),
+    "calling.routing": ("Route", "by_host", "by_path"),
     "serving.lifespan": ("lifespan",),
     "serving.registration": ("register",),
 }

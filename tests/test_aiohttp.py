@@ -14,7 +14,7 @@ import pytest
 
 from p2plb import Policy
 from p2plb.balancing.call import Fault
-from p2plb.engines import AIOHTTP, understand
+from p2plb.calling.aiohttp_errors import AIOHTTP, understand
 from p2plb.httpx import family
 from tests.drivers import Caller, World, on_asyncio
 from tests.families import HTTPX

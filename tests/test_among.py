@@ -1,7 +1,7 @@
 """Calls that may go to named instances only: which they meet, in which order, and that they never meet another."""
 
 from p2plb.balancing.call import Call, Ending
-from p2plb.options import Among, Options
+from p2plb.calling.options import Among, Options
 from tests.fakes import NOT_PROCESSED, OK, REFUSED, RESET, UNAVAILABLE, Driver, balancer_of
 
 

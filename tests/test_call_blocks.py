@@ -15,7 +15,7 @@ import pytest
 import p2plb
 from p2plb import Policy
 from p2plb.balancing.call import Served, Via
-from p2plb.options import DEFAULTS, REMEMBERED, Options, options, record
+from p2plb.calling.options import DEFAULTS, REMEMBERED, Options, options, record
 from tests.drivers import World, everywhere, on_loops
 from tests.scripted import Refusing, ScriptedServer, drop, hang, serving, static
 

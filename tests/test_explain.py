@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from p2plb.balancing.balancer import Balancer
+from p2plb.calling.explain import explain
 from p2plb.discovery.registry import RegistryStatus
-from p2plb.explain import explain
 from tests.fakes import balancer_of, first_fit, instance, node_of, snapshot
 
 HELP = " (a Policy(fallback=…) would serve; if 'users' is a host, by_host(only=…) says what services are)"

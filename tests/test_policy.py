@@ -8,8 +8,8 @@ import pytest
 from p2plb.balancing.retry import Retry
 from p2plb.balancing.strategies.least_request import LeastRequest
 from p2plb.balancing.strategies.round_robin import RoundRobin
-from p2plb.options import DEFAULTS, Options, call, options
-from p2plb.policy import Policy
+from p2plb.calling.options import DEFAULTS, Options, call, options
+from p2plb.calling.policy import Policy
 
 
 def test_defaults() -> None:

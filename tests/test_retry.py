@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from p2plb.balancing.call import Call, Fault, Outcome
 from p2plb.balancing.retry import Retry
+from p2plb.calling.retry_after import LONGEST_HEADER, parse_retry_after
 from p2plb.repeatable import may_repeat
-from p2plb.retry_after import LONGEST_HEADER, parse_retry_after
 from tests.fakes import OK, REFUSED, RESET, UNAVAILABLE, Driver, Scripted, balancer_of, node_of
 
 WALL = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)

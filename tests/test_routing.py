@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from p2plb.routing import by_host, by_path, default_route, make_route
+from p2plb.calling.routing import by_host, by_path, default_route, make_route
 
 
 def request(url: str) -> httpx.Request:

@@ -9,10 +9,10 @@ import pytest
 
 from p2plb import services as module
 from p2plb.balancing.strategies.round_robin import RoundRobin
+from p2plb.calling.policy import Policy
+from p2plb.calling.services import MAX_SERVICES, Services
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.discovery.registry import Registry
-from p2plb.policy import Policy
-from p2plb.services import MAX_SERVICES, Services
 from tests.contract_registry import until
 from tests.fake_registry import FakeRegistry
 from tests.fakes import Clock, instance, snapshot

@@ -152,7 +152,7 @@ def test_what_is_optional_is_loaded_by_those_who_use_it() -> None:
 
 def test_the_data_plane_needs_no_httpx() -> None:
     """Balancing works without a word of httpx, sockets or etcd."""
-    found = modules_after("import p2plb.balancing.attempts, p2plb.policy")
+    found = modules_after("import p2plb.balancing.attempts, p2plb.calling.policy")
     assert not found & {"httpx", "httpcore", "anyio", "trio", "ssl", "p2plb.wire", "p2plb.discovery.registry"}
 
 
@@ -196,13 +196,13 @@ ALLOWED = {
     "p2plb.instance": (),
     "p2plb.quiet": ("p2plb.forks",),
     "p2plb.forks": (),
-    "p2plb.options": BASIS,
-    "p2plb.engines": (*BASIS, "p2plb.balancing.call"),
-    "p2plb.routing": BASIS,
+    "p2plb.calling.options": BASIS,
+    "p2plb.calling.aiohttp_errors": (*BASIS, "p2plb.balancing.call"),
+    "p2plb.calling.routing": BASIS,
     "p2plb.repeatable": (),
-    "p2plb.retry_after": (),
-    "p2plb.dial": (*BASIS, "p2plb.balancing"),
-    "p2plb.policy": (*BASIS, "p2plb.balancing"),
+    "p2plb.calling.retry_after": (),
+    "p2plb.calling.fallback": (*BASIS, "p2plb.balancing"),
+    "p2plb.calling.policy": (*BASIS, "p2plb.balancing"),
     "p2plb.discovery.snapshot": BASIS,
     "p2plb.discovery": (*BASIS, "p2plb.discovery"),
     "p2plb.balancing": (
@@ -219,22 +219,14 @@ ALLOWED = {
     "p2plb.serving": (*BASIS, "p2plb.discovery", "p2plb.serving"),
 }
 """For each part of the package what it may import of the rest. What is not listed joins the parts: the client's side
-(explain, services, core), the families, the command line, and what is for tests."""
+(calling), the families, the command line, and what is for tests."""
 
 FOREIGN = ("httpx", "httpcore", "anyio", "trio", "asyncio", "ssl", "socket", "h2", "etcd3", "google", "grpc")
 ALLOWED_FOREIGN = {
     "p2plb.balancing": (),
+    "p2plb.calling": (),
     "p2plb.observe": (),
-    "p2plb.options": (),
-    "p2plb.engines": (),
-    "p2plb.routing": (),
     "p2plb.repeatable": (),
-    "p2plb.retry_after": (),
-    "p2plb.core": (),
-    "p2plb.dial": (),
-    "p2plb.policy": (),
-    "p2plb.services": (),
-    "p2plb.explain": (),
     "p2plb.discovery.etcd": ("httpx", "httpcore", "ssl", "socket"),
     "p2plb.discovery.etcd.grpc": ("etcd3", "google", "grpc"),
     "p2plb.discovery": (),

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import httpx
 
-from p2plb.arguments import OurOptions
+from p2plb.calling.arguments import OurOptions
 
 
 class CommonOptions(TypedDict, total=False):

@@ -9,18 +9,18 @@ import httpcore
 import httpx
 
 from p2plb import forks
-from p2plb.arguments import refuse
 from p2plb.balancing.call import Call, Ending, Fault, Outcome, Served, Via
 from p2plb.balancing.view import Strategy
-from p2plb.core import Core, Exchange
+from p2plb.calling.arguments import refuse
+from p2plb.calling.core import Core, Exchange
+from p2plb.calling.policy import Policy
+from p2plb.calling.routing import Route
+from p2plb.calling.shared_health import way
 from p2plb.discovery.registry import Registry
 from p2plb.httpx.arguments import Context
 from p2plb.httpx.family import NoInstances, replayable, understand
 from p2plb.instance import Instance
-from p2plb.memory import way
 from p2plb.observe.events import Observer
-from p2plb.policy import Policy
-from p2plb.routing import Route
 from p2plb.wire.lane import Dial
 from p2plb.wire.network import SocketOption
 

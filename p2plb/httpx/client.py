@@ -10,11 +10,11 @@ from typing import Any, Final, Unpack
 
 import httpx
 
-from p2plb.arguments import REFUSED, OurOptions
+from p2plb.calling.arguments import REFUSED, OurOptions
+from p2plb.calling.peers import AsyncPeers, Peers
 from p2plb.discovery.registry import Registry
 from p2plb.httpx.arguments import AsyncClientOptions, ClientOptions, CommonOptions
 from p2plb.httpx.transport import AsyncTransport, Transport
-from p2plb.peers import AsyncPeers, Peers
 
 OURS: Final = frozenset(OurOptions.__annotations__) | frozenset(REFUSED)
 COMMON: Final = frozenset(CommonOptions.__annotations__)

@@ -11,8 +11,9 @@ from typing import Any, Final
 import httpcore
 import httpx
 
-from p2plb import engines, errors
+from p2plb import errors
 from p2plb.balancing.call import Fault
+from p2plb.calling import aiohttp_errors
 
 
 class NoInstances(errors.NoInstances, httpx.ConnectError):
@@ -46,7 +47,7 @@ REFUSED_STREAM: Final = 7  # HTTP/2, RFC 9113 section 7
 def understand(error: Exception, request: httpx.Request) -> tuple[Exception, Fault] | None:
     """Return httpx's error for what the wire raised, and its meaning; None if it is not of the wire (a bug, a body)."""
     ours = isinstance(error, httpx.TransportError)  # from an inner transport
-    if (other := engines.understand(error, mapped=ours)) is not None:
+    if (other := aiohttp_errors.understand(error, mapped=ours)) is not None:
         name, text, fault = other
         return getattr(httpx, name)(text, request=request), _refine(error, fault)
     if ours:

@@ -14,14 +14,14 @@ import httpx
 
 from p2plb.balancing.attempts import Send, Sleep, Wait
 from p2plb.balancing.call import Call, Outcome
-from p2plb.core import Exchange
+from p2plb.calling.core import Exchange
+from p2plb.calling.peers import AsyncPeers, Peers
 from p2plb.discovery.registry import Registry
 from p2plb.httpx.arguments import TransportOptions, bounds
 from p2plb.httpx.base import Base, unrouted
 from p2plb.httpx.body import AsyncBody, Body
 from p2plb.httpx.inner import AsyncInners, AsyncOutside, Inners, Outside
 from p2plb.observe.tracing import sender
-from p2plb.peers import AsyncPeers, Peers
 from p2plb.wire.lane import Wire
 from p2plb.wire.lanes import AsyncLanes, Lanes
 from p2plb.wire.loops import PerLoop

@@ -11,11 +11,11 @@ from typing import Any, Final, Unpack
 
 import httpx2
 
-from p2plb.arguments import REFUSED, OurOptions
+from p2plb.calling.arguments import REFUSED, OurOptions
+from p2plb.calling.peers import AsyncPeers, Peers
 from p2plb.discovery.registry import Registry
 from p2plb.httpx2.arguments import AsyncClientOptions, ClientOptions, CommonOptions
 from p2plb.httpx2.transport import AsyncTransport, Transport
-from p2plb.peers import AsyncPeers, Peers
 
 OURS: Final = frozenset(OurOptions.__annotations__) | frozenset(REFUSED)
 COMMON: Final = frozenset(CommonOptions.__annotations__)

@@ -12,8 +12,9 @@ from typing import Any, Final
 import httpcore2
 import httpx2
 
-from p2plb import engines, errors
+from p2plb import errors
 from p2plb.balancing.call import Fault
+from p2plb.calling import aiohttp_errors
 
 
 class NoInstances(errors.NoInstances, httpx2.ConnectError):
@@ -47,7 +48,7 @@ REFUSED_STREAM: Final = 7  # HTTP/2, RFC 9113 section 7
 def understand(error: Exception, request: httpx2.Request) -> tuple[Exception, Fault] | None:
     """Return httpx2's error for what the wire raised, and its meaning; None if it is not of the wire (a bug, a body)."""
     ours = isinstance(error, httpx2.TransportError)  # from an inner transport
-    if (other := engines.understand(error, mapped=ours)) is not None:
+    if (other := aiohttp_errors.understand(error, mapped=ours)) is not None:
         name, text, fault = other
         return getattr(httpx2, name)(text, request=request), _refine(error, fault)
     if ours:

@@ -12,16 +12,16 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from cachetools import LRUCache
 
-from p2plb import memory
 from p2plb.balancing.balancer import Balancer
+from p2plb.calling import shared_health
+from p2plb.calling.explain import explain
+from p2plb.calling.policy import Policy
 from p2plb.discovery import shared
 from p2plb.discovery.registry import Registry
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.errors import DiscoveryError
-from p2plb.explain import explain
 from p2plb.observe.events import Observer
 from p2plb.observe.stats import ServiceStats, Stats, service_stats
-from p2plb.policy import Policy
 
 MAX_SERVICES = 1024
 IDLE = 300.0
@@ -194,7 +194,7 @@ class Services:
             only=policy.only,
             start_timeout=self._start_timeout,
             observers=self._observers,
-            known=memory.recall(self.registry, (key, policy.tls_name, policy.connect_timeout, self._reach)),
+            known=shared_health.recall(self.registry, (key, policy.tls_name, policy.connect_timeout, self._reach)),
         )
 
     def _sweep(self, now: float) -> None:

@@ -14,17 +14,17 @@ from p2plb.balancing.balancer import Balancer
 from p2plb.balancing.call import Call, Ending, GiveUp, Outcome, Via
 from p2plb.balancing.slots import Slots
 from p2plb.balancing.view import Strategy
-from p2plb.dial import Bypass, falls_back, first_way, host_of, usable
+from p2plb.calling.fallback import Bypass, falls_back, first_way, host_of, usable
+from p2plb.calling.options import options, record
+from p2plb.calling.policy import Policy
+from p2plb.calling.retry_after import parse_retry_after
+from p2plb.calling.routing import Route, make_route
+from p2plb.calling.services import CLOSED, Services
 from p2plb.discovery.registry import Registry
 from p2plb.errors import NoInstances
 from p2plb.instance import check_name, check_number
 from p2plb.observe.events import AttemptEnded, CallEnded, Observer, emit
-from p2plb.options import options, record
-from p2plb.policy import Policy
 from p2plb.repeatable import may_repeat
-from p2plb.retry_after import parse_retry_after
-from p2plb.routing import Route, make_route
-from p2plb.services import CLOSED, Services
 from p2plb.wire.lane import Wire
 
 Headers = list[tuple[bytes, bytes]]

@@ -1,4 +1,4 @@
-"""The dial as data: which way a call sets out, and when it may still go to the fallback."""
+"""The way of a call as data: which way a call sets out, and when it may still go to the fallback."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from p2plb.balancing.call import Call, Ending, Fault, GiveUp, Outcome, Via
-from p2plb.dial import Bypass, falls_back, first_way, host_of, usable
+from p2plb.calling.fallback import Bypass, falls_back, first_way, host_of, usable
 from tests.fakes import Clock
 
 OLD = "http://old:80"

@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypedDict
 
 from p2plb.balancing.view import Strategy
+from p2plb.calling.policy import Policy
+from p2plb.calling.routing import Route
 from p2plb.instance import Instance
 from p2plb.observe.events import Observer
-from p2plb.policy import Policy
-from p2plb.routing import Route
 from p2plb.wire.network import SocketOption
 
 

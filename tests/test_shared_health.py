@@ -10,9 +10,9 @@ import httpx
 
 import p2plb
 from p2plb.balancing.health import Health
+from p2plb.calling.shared_health import REMEMBERED, Memory, way
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.discovery.static import StaticRegistry
-from p2plb.memory import REMEMBERED, Memory, way
 from tests.drivers import World, everywhere
 from tests.scripted import Refusing, ScriptedServer, prefer, serving
 

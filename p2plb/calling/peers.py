@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from p2plb.core import Core
+from p2plb.calling.core import Core
+from p2plb.calling.picking import Picked, Picking, until_ready
 from p2plb.discovery.registry import Registry
 from p2plb.observe.stats import Stats
-from p2plb.picking import Picked, Picking, until_ready
 from p2plb.wire.waiting import wait, wait_async
 
 

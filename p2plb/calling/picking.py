@@ -13,10 +13,10 @@ from p2plb.balancing.attempts import Wait, first_view
 from p2plb.balancing.balancer import Balancer
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
-from p2plb.core import Core
+from p2plb.calling.core import Core
+from p2plb.calling.options import call, options
 from p2plb.errors import DiscoveryError, NoInstances
 from p2plb.instance import Instance, check_name, check_number
-from p2plb.options import call, options
 
 Clock = Callable[[], float]
 

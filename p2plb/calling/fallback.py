@@ -1,4 +1,4 @@
-"""The dial: whether a call goes to an instance, to the fallback, or out as plain httpx would send it.
+"""The way of a call: whether it goes to an instance, to the fallback, or out as plain httpx would send it.
 
 `first_way` decides before a call begins, `falls_back` after its last step. Both are pure; only `Bypass` reads the
 environment. It knows nothing of httpx.
