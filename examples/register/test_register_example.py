@@ -69,6 +69,15 @@ def test_the_wrapper_registers_another_program(registry: str) -> None:
             client.get("http://hello/")
 
 
+def test_the_wrapper_leaves_no_server_that_can_not_be_registered() -> None:
+    """An argument that only the registry finds wrong ends both programs."""
+    server = [sys.executable, "-c", f"import time; time.sleep({PATIENCE})"]
+    command = [sys.executable, str(HERE / "wrapper.py"), "--port", "1", "--registry", "nonsense://", "--", *server]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE * 0.8, check=False)
+    assert ended.returncode == 1
+    assert "ValueError: a registry URL starts with" in ended.stderr
+
+
 def test_the_application_registers_in_its_lifespan(registry: str) -> None:
     """uvicorn, a second program for the same service, drains before it closes its port."""
     port = str(free_port())

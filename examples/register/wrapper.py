@@ -31,14 +31,17 @@ def main() -> int:
     with subprocess.Popen(options.command, process_group=0) as server:
         for number in ENDING:
             signal.signal(number, lambda *_: server.terminate())
-        with register(
-            options.service,
-            port=options.port,
-            registry=options.registry,
-            drain_on=ENDING,
-            drain_grace=options.drain_grace,
-        ):
-            return server.wait()
+        try:
+            with register(
+                options.service,
+                port=options.port,
+                registry=options.registry,
+                drain_on=ENDING,
+                drain_grace=options.drain_grace,
+            ):
+                return server.wait()
+        finally:
+            server.terminate()  # else one that can't be registered would go on, and this program wait for it
 
 
 if __name__ == "__main__":
