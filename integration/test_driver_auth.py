@@ -14,6 +14,7 @@ import trustme
 
 from integration.harness.drivers import OVER_GRPC, gateway_only, new_driver
 from integration.harness.etcd import ROOT_USER, Etcd, secured, single
+from p2plb.discovery.etcd import channels, link
 from p2plb.discovery.etcd.common import EtcdDriver
 from p2plb.discovery.etcd.driver import Changed, Closed, Denied, Driver, Opened, Rejected, Unavailable, Want
 from tests.contract_driver import LONG
@@ -37,20 +38,20 @@ def open_watch(driver: Driver, prefix: bytes) -> None:
     stream.close()
 
 
-def gateway(node: Etcd, user: str | None = ROOT_USER, password: str | None = PASSWORD) -> EtcdDriver:
+def as_user(node: Etcd, user: str | None = ROOT_USER, password: str | None = PASSWORD) -> EtcdDriver:
     return new_driver([node.url], user=user, password=password)
 
 
 def test_a_user_reads_and_watches(locked: Etcd) -> None:
     """F44: user and password are all it takes, for calls and for streams."""
-    with closing(gateway(locked, "reader")) as driver:
+    with closing(as_user(locked, "reader")) as driver:
         assert driver.read([b"/mine/"], timeout=LONG).entries[0].value == b"x"
         open_watch(driver, b"/mine/")
 
 
 def test_what_is_forbidden_is_denied(locked: Etcd) -> None:
     """F45: a read and a watch of what is another's are denied, although etcd leaves the stream open."""
-    with closing(gateway(locked, "reader")) as driver:
+    with closing(as_user(locked, "reader")) as driver:
         with pytest.raises(Denied, match="permission denied"):
             driver.read([b"/other/"], timeout=LONG)
         with pytest.raises(Denied):
@@ -60,7 +61,7 @@ def test_what_is_forbidden_is_denied(locked: Etcd) -> None:
 @pytest.mark.parametrize(("user", "password"), [(None, None), ("reader", "wrong"), ("nobody", PASSWORD)])
 def test_without_the_right_password_all_is_denied(locked: Etcd, user: str | None, password: str | None) -> None:
     """F44: a missing or wrong password is permanent: denied, for calls and streams."""
-    with closing(gateway(locked, user, password)) as driver:
+    with closing(as_user(locked, user, password)) as driver:
         with pytest.raises(Denied):
             driver.read([b"/mine/"], timeout=LONG)
         with pytest.raises(Denied):
@@ -71,7 +72,7 @@ def test_lost_tokens_are_renewed() -> None:
     """F44: a restarted etcd knows none of its tokens; a call and a watch log in again, once, without an error."""
     with single() as node:
         node.lock(PASSWORD)
-        with closing(gateway(node)) as driver:
+        with closing(as_user(node)) as driver:
             driver.read([b"/"], timeout=LONG)
             node.restart()
             open_watch(driver, b"/")
@@ -82,7 +83,7 @@ def test_lost_tokens_are_renewed() -> None:
 @gateway_only
 def test_authentication_may_be_switched_live() -> None:
     """F44: the same driver works before, while and after etcd asks for a password."""
-    with single() as node, closing(gateway(node)) as driver:
+    with single() as node, closing(as_user(node)) as driver:
         driver.read([b"/"], timeout=LONG)
         node.lock(PASSWORD)
         driver.read([b"/"], timeout=LONG)
@@ -94,9 +95,9 @@ def test_authentication_may_be_switched_live() -> None:
 def test_no_credential_reaches_a_log_or_an_error(locked: Etcd, caplog: pytest.LogCaptureFixture) -> None:
     """Neither password nor token stand in what is logged at the lowest level or raised, httpcore's words included."""
     caplog.set_level(logging.DEBUG)
-    with closing(gateway(locked, "reader", "wrong-secret")) as driver, pytest.raises(Denied) as denied:
+    with closing(as_user(locked, "reader", "wrong-secret")) as driver, pytest.raises(Denied) as denied:
         driver.read([b"/mine/"], timeout=LONG)
-    with closing(gateway(locked, "reader")) as driver:
+    with closing(as_user(locked, "reader")) as driver:
         driver.read([b"/mine/"], timeout=LONG)
         token = driver._session.token(0.0)
         with pytest.raises(Denied) as forbidden:
@@ -132,16 +133,18 @@ def test_client_certificates() -> None:
                 other.read([b"/"], timeout=LONG)
 
 
-def test_close_ends_a_tls_handshake() -> None:
+def test_close_ends_a_tls_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
     """F79: a server that takes the connection and never shakes hands does not keep a closed driver."""
+    monkeypatch.setattr(link, "_TIMEOUTS", {})  # else it would end after 2 s by itself
+    monkeypatch.setattr(channels, "_OPTIONS", (("grpc.min_reconnect_backoff_ms", 600_000),))
     with socket.create_server(("127.0.0.1", 0)) as mute, ThreadPoolExecutor(1) as pool:
         driver = new_driver([f"https://127.0.0.1:{mute.getsockname()[1]}"])
-        reading = pool.submit(driver.read, [b"/"], timeout=LONG)
+        reading = pool.submit(driver.read, [b"/"], timeout=9 * LONG)
         connection, _ = mute.accept()
         with connection:
             assert connection.recv(1)  # the client's hello: it is in the handshake
             driver.close()
-            assert isinstance(reading.exception(1.0), Closed)  # left alone it would take 2 s
+            assert isinstance(reading.exception(LONG), Closed)
 
 
 def test_renewed_certificates_count_at_the_next_connection(tmp_path: Path) -> None:

@@ -4,19 +4,18 @@ Pure. A line is one JSON document. etcd tells the end of a watch in a frame and 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 from p2plb.discovery.etcd import faults
+from p2plb.discovery.etcd.carrier import MAX_ANSWER
 from p2plb.discovery.etcd.driver import Changed, Compacted, Frame, Opened, Unavailable, Want
 from p2plb.discovery.etcd.messages import Json, event, number, part, parts
-
-MAX_LINE: Final = 16 * 1024 * 1024
 
 
 class Lines:
     """Puts lines together; a line above `cap` bytes raises `Unavailable` before it fills the memory."""
 
-    def __init__(self, cap: int = MAX_LINE) -> None:
+    def __init__(self, cap: int = MAX_ANSWER) -> None:
         self._cap = cap
         self._pieces: list[bytes] = []
         self._size = 0
