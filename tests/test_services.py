@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from p2plb import services as module
 from p2plb.balancing.strategies.round_robin import RoundRobin
+from p2plb.calling import services as module
 from p2plb.calling.policy import Policy
 from p2plb.calling.services import MAX_SERVICES, Services
 from p2plb.discovery.memory import MemoryRegistry
