@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from p2plb.balancing.strategies.peak_ewma import PeakEwma
     from p2plb.balancing.strategies.random_choice import Random
     from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
+    from p2plb.balancing.strategies.slow_start import SlowStart
+    from p2plb.balancing.strategies.subset import Subset
+    from p2plb.balancing.strategies.where import Where
+    from p2plb.balancing.strategies.zone_aware import ZoneAware
     from p2plb.balancing.view import Picker, Strategy
     from p2plb.calling.options import call
     from p2plb.calling.policy import Policy
@@ -61,10 +65,14 @@ __all__ = [
     "Retry",
     "RoundRobin",
     "Route",
+    "SlowStart",
     "Snapshot",
     "Strategy",
+    "Subset",
     "Transport",
     "WeightedRoundRobin",
+    "Where",
+    "ZoneAware",
     "__version__",
     "by_host",
     "by_path",
@@ -88,6 +96,10 @@ _HOMES = {
     "balancing.strategies.peak_ewma": ("PeakEwma",),
     "balancing.strategies.random_choice": ("Random",),
     "balancing.strategies.round_robin": ("RoundRobin", "WeightedRoundRobin"),
+    "balancing.strategies.slow_start": ("SlowStart",),
+    "balancing.strategies.subset": ("Subset",),
+    "balancing.strategies.where": ("Where",),
+    "balancing.strategies.zone_aware": ("ZoneAware",),
     "balancing.view": ("Picker", "Strategy"),
     "discovery.etcd.address": ("etcd",),
     "discovery.registry": ("Registry",),

@@ -17,6 +17,10 @@ from p2plb.balancing.strategies.least_request import LeastRequest
 from p2plb.balancing.strategies.peak_ewma import PeakEwma
 from p2plb.balancing.strategies.random_choice import Random
 from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
+from p2plb.balancing.strategies.slow_start import SlowStart
+from p2plb.balancing.strategies.subset import Subset
+from p2plb.balancing.strategies.where import Where
+from p2plb.balancing.strategies.zone_aware import ZoneAware
 from p2plb.balancing.view import Picker, Strategy
 from tests.contract_strategy import Blind, StrategyContract, drive
 from tests.fakes import instance, many, nodes, snapshot
@@ -42,6 +46,12 @@ STRATEGIES: dict[str, Strategy] = {
     "least request": LeastRequest(),
     "least request of five": LeastRequest(choices=5),
     "peak ewma": PeakEwma(),
+    "zone aware": ZoneAware(LeastRequest(), "a"),
+    "zone aware, hard": ZoneAware(ConsistentHash(), "a", hard=True),
+    "subset": Subset(RoundRobin(), 10),
+    "slow start": SlowStart(PeakEwma()),
+    "where": Where(PeakEwma(), {"version": "2"}),
+    "many around one": Where(ZoneAware(SlowStart(Subset(PeakEwma(), 10)), "a"), {}, otherwise="none"),
     "consistent hash": ConsistentHash(),
     "a plain round robin": plain_round_robin,
     "a plain least loaded": least_loaded,

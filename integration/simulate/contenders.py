@@ -16,7 +16,7 @@ from p2plb.balancing.view import Picker, Strategy
 
 HOME = "p2plb.balancing.strategies."
 ORACLE = "oracle"
-EXTRA: dict[str, dict[str, Any]] = {"Subset": {"size": 20}, "Where": {"where": {}}}
+EXTRA: dict[str, dict[str, Any]] = {"Subset": {"size": 20}, "Where": {"where": {}}, "ZoneAware": {"zone": "a"}}
 """What a strategy needs beside an inner one."""
 
 

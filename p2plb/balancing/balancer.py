@@ -15,6 +15,7 @@ from p2plb.balancing.gate import Gate
 from p2plb.balancing.health import Health
 from p2plb.balancing.node import Node
 from p2plb.balancing.strategies.among import among
+from p2plb.balancing.strategies.priorities import by_priority
 from p2plb.balancing.view import Picker, Strategy, View, select
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.errors import P2PError
@@ -99,7 +100,7 @@ class Balancer:
     def _picker(self, nodes: tuple[Node, ...]) -> Picker:
         if nodes:
             try:
-                return self._strategy(nodes)
+                return by_priority(self._strategy, nodes)
             except Exception:
                 complain("strategy of service %s failed; its nodes are picked at random", self.service)
         return lambda _call: self.rng.choice(nodes)

@@ -20,7 +20,8 @@ Picker = Callable[[Call], Node]
 
 Strategy = Callable[[Sequence[Node]], Picker]
 """Returns a picker for the nodes, never empty, in the order of their ids. Runs off the callers' threads, once a view,
-and may take milliseconds."""
+and may take milliseconds. Nodes of different priorities, and those that a call asks for by `call(where=…)`, are given
+apart."""
 
 LeftOut = tuple[tuple[Instance, str], ...]
 
@@ -42,7 +43,7 @@ def select(
 ) -> tuple[tuple[Instance, ...], LeftOut]:
     """Return the instances that calls may go to, and those left out, each with the reason.
 
-    Up before draining before down, the lowest priority number first, weight 0 only if all have it. With `secure` an
+    Up before draining before down, weight 0 only if all have it; priorities are the picker's matter. With `secure` an
     instance that is recorded as plain http is never dialled.
     """
     left_out: list[tuple[Instance, str]] = []
@@ -60,9 +61,6 @@ def select(
         found = keep(found, lambda i: i.state != "down", "down")
     if any(i.state == "up" for i in found):
         found = keep(found, lambda i: i.state == "up", "draining")
-    if found:
-        first = min(i.priority for i in found)
-        found = keep(found, lambda i: i.priority == first, f"priority {first} is served first")
     if any(i.weight > 0 for i in found):
         found = keep(found, lambda i: i.weight > 0, "weight 0")
     return tuple(found), tuple(left_out)
