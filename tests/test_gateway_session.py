@@ -4,9 +4,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from random import Random
 
 import pytest
+import trustme
 
 from p2plb.discovery.etcd.carrier import Feed
 from p2plb.discovery.etcd.credentials import Credentials
@@ -126,6 +128,16 @@ def test_all_failures_are_told_and_the_one_that_may_pass_counts() -> None:
     assert all(str(each) in str(failure.value) for each in (AWAY, ASTRAY))
     with pytest.raises(NotEtcd):
         session(a=ASTRAY, b=ASTRAY).ask("kv/txn", {}, 5.0)
+
+
+def test_a_certificate_without_its_key_says_what_is_needed(tmp_path: Path) -> None:
+    """OpenSSL itself calls a key that is missing, another's or locked with a passphrase "PEM lib" or worse."""
+    cert = tmp_path / "cert.pem"
+    trustme.CA().issue_cert("127.0.0.1").cert_chain_pems[0].write_to_path(str(cert))
+    with pytest.raises(
+        Unavailable, match=r"cert\.pem is to hold a certificate, .*cert\.pem its key without a passphrase"
+    ):
+        Gateway(["https://127.0.0.1:1"], cert=str(cert)).read([b"/"], timeout=1)
 
 
 def make_tokens(login: Callable[[float], str]) -> tuple[Tokens, Clock]:

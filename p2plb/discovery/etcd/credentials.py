@@ -69,7 +69,7 @@ class Credentials:
         """Return a context for a new connection; raises `OSError` or `ValueError`."""
         context = ssl.create_default_context(cafile=self.ca)
         if self.cert:
-            context.load_cert_chain(self.cert, self.key, password="")  # never ask at the terminal for one
+            self._show(self.cert, context)
         return context
 
     def read_pems(self) -> Pems:
@@ -77,6 +77,13 @@ class Credentials:
         self.read_context()  # gRPC itself would say what is wrong with them in its own log only
         ca, cert, key = (name and _read(name) for name in (self.ca, self.cert, self.key or self.cert))
         return Pems(ca or None, cert or None, key or None)
+
+    def _show(self, cert: str, context: ssl.SSLContext) -> None:
+        try:
+            context.load_cert_chain(cert, self.key, password="")  # never ask at the terminal for one
+        except ssl.SSLError as error:  # says hardly more than "PEM lib"
+            key = self.key or cert
+            raise ValueError(f"{cert} is to hold a certificate, {key} its key without a passphrase ({error})") from None
 
 
 class LastGood(Generic[T]):
