@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from p2plb.calling.options import call
     from p2plb.calling.policy import Policy
     from p2plb.calling.routing import Route, by_host, by_path
+    from p2plb.calling.shards import AsyncShards, Shards
     from p2plb.discovery.etcd.address import etcd
     from p2plb.discovery.registry import Registry
     from p2plb.discovery.snapshot import Snapshot
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "AsyncShards",
     "AsyncTransport",
     "Call",
     "Client",
@@ -65,6 +67,7 @@ __all__ = [
     "Retry",
     "RoundRobin",
     "Route",
+    "Shards",
     "SlowStart",
     "Snapshot",
     "Strategy",
@@ -115,6 +118,7 @@ _HOMES = {
     "calling.routing": ("Route", "by_host", "by_path"),
     "serving.lifespan": ("lifespan",),
     "serving.registration": ("register",),
+    "calling.shards": ("AsyncShards", "Shards"),
 }
 _HOME = {name: f"p2plb.{module}" for module, names in _HOMES.items() for name in names}
 

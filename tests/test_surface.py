@@ -17,6 +17,7 @@ ROOT = Path(p2plb.__file__).parent
 
 PUBLIC = [
     "AsyncClient",
+    "AsyncShards",
     "AsyncTransport",
     "Call",
     "Client",
@@ -37,6 +38,7 @@ PUBLIC = [
     "Retry",
     "RoundRobin",
     "Route",
+    "Shards",
     "SlowStart",
     "Snapshot",
     "Strategy",
@@ -197,7 +199,7 @@ def name_of(file: Path) -> str:
 
 
 FILES = sorted(ROOT.rglob("*.py"))
-BASIS = ("p2plb.errors", "p2plb.instance", "p2plb.version", "p2plb.quiet", "p2plb.forks")
+BASIS = ("p2plb.errors", "p2plb.instance", "p2plb.version", "p2plb.quiet", "p2plb.forks", "p2plb.breath")
 ALLOWED = {
     "p2plb.version": (),
     "p2plb.errors": (),
@@ -207,6 +209,7 @@ ALLOWED = {
     "p2plb.calling.options": BASIS,
     "p2plb.calling.aiohttp_errors": (*BASIS, "p2plb.balancing.call"),
     "p2plb.calling.routing": BASIS,
+    "p2plb.breath": (),
     "p2plb.repeatable": (),
     "p2plb.calling.retry_after": (),
     "p2plb.calling.fallback": (*BASIS, "p2plb.balancing"),
@@ -224,7 +227,8 @@ ALLOWED = {
     "p2plb.observe.stats": (*BASIS, "p2plb.balancing", "p2plb.discovery.registry"),
     "p2plb.observe.tracing": (*BASIS, "p2plb.balancing.call", "p2plb.wire.lane"),
     "p2plb.wire": (*BASIS, "p2plb.balancing", "p2plb.wire"),
-    "p2plb.serving": (*BASIS, "p2plb.discovery", "p2plb.serving"),
+    "p2plb.sharding": (*BASIS, "p2plb.discovery.snapshot", "p2plb.sharding"),
+    "p2plb.serving": (*BASIS, "p2plb.discovery", "p2plb.serving", "p2plb.sharding"),
 }
 """For each part of the package what it may import of the rest. What is not listed joins the parts: the client's side
 (calling), the families, the command line, and what is for tests."""
@@ -233,6 +237,8 @@ FOREIGN = ("httpx", "httpcore", "anyio", "trio", "asyncio", "ssl", "socket", "h2
 ALLOWED_FOREIGN = {
     "p2plb.balancing": (),
     "p2plb.calling": (),
+    "p2plb.calling.shards": ("anyio",),
+    "p2plb.sharding": (),
     "p2plb.observe": (),
     "p2plb.repeatable": (),
     "p2plb.discovery.etcd": ("httpx", "httpcore", "ssl", "socket"),

@@ -19,7 +19,10 @@ from p2plb.cli.listing import record
 from p2plb.discovery.etcd import records
 from p2plb.discovery.etcd.driver import Entry
 from p2plb.discovery.reducer import Reducer
+from p2plb.discovery.snapshot import Snapshot
 from p2plb.instance import Instance
+from p2plb.sharding.shardmap import fill
+from p2plb.sharding.slots import slot_of
 from p2plb.version import __version__
 
 RELEASES = sorted(Path(__file__).parent.joinpath("fixtures", "wire").iterdir())
@@ -89,3 +92,17 @@ def test_keys_lie_where_they_lay(release: Path) -> None:
         for key, owners in kept["owners"].items():
             assert [node.id for node in ring.owners(hash_key(key))] == owners, key
             assert pick(Call("users", key=key, started=0.0)).id == owners[0]
+
+
+@by_release
+def test_slots_have_the_owners_that_they_had(release: Path) -> None:
+    """The computed shard map: keys are in the slots where they were, and slots have the same owners, in order."""
+    kept = loaded(release / "slots.json")
+    weights = kept["weights"]
+    members = [Instance(name, "users", f"http://{name}.example:80", weight=weights[name]) for name in weights]
+    found = fill(Snapshot("users", tuple(members)))
+    letters = dict(zip(sorted(weights), "abcde", strict=True))
+    assert "".join(letters[owner] for owner in found.owners) == kept["owners"]
+    for key, (slot, *owners) in kept["keys"].items():
+        assert slot_of(key) == slot, key
+        assert [one.id for one in found.replicas(key, len(weights))] == owners, key

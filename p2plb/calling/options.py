@@ -7,7 +7,7 @@ threads, tasks and generators that enter and leave out of order take nothing fro
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from p2plb.instance import check_number
@@ -126,6 +126,16 @@ def options(extensions: Mapping[str, Any]) -> Options:
         raise TypeError(f"extensions['p2plb'] is made by p2plb.call(…), not {found!r}")
     around = _around.get()
     return found.over(around[-1].options) if around else found
+
+
+def bound(extensions: Mapping[str, Any], service: str, ids: tuple[str, ...], timeout: float | None) -> dict[str, Any]:
+    """Return a request's extensions for a call that may go to these instances only, with this timeout if there is one.
+
+    What the context says holds from now on, on whichever thread the request is sent.
+    """
+    asked = options(extensions)
+    limit = asked.timeout if timeout is None else timeout
+    return {**extensions, EXTENSION: replace(asked, among=Among(service, ids), timeout=limit)}
 
 
 def record(served: "Callable[[], Served]") -> None:

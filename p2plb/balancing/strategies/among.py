@@ -10,11 +10,17 @@ from functools import partial
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
 from p2plb.balancing.view import View
+from p2plb.errors import NoInstances
 
 
 def among(view: View, ids: Sequence[str]) -> View:
-    """Return the view of a call that may go to these instances only: to the first that is not to be avoided."""
+    """Return the view of a call that may go to these instances only: to the first that is not to be avoided.
+
+    `NoInstances` if none of them is in force: nobody else will do.
+    """
     nodes = tuple(view.by_id[one] for one in ids if one in view.by_id)
+    if not nodes:
+        raise NoInstances(f"the call may go to {' or '.join(ids)} only, and nobody of that name is in force")
     return replace(view, nodes=nodes, members=frozenset(nodes), pick=partial(_first, nodes))
 
 

@@ -1,0 +1,1 @@
+"""Z axis: which instance owns which key. Pure: it knows snapshots, and nothing of calls, clients or httpx."""
