@@ -268,7 +268,7 @@ async def test_a_scatter(world: World) -> None:
             found = await scatter(client)
         groups = await Sharded(client).group(KEYS)
         assert {part.instance: list(part.keys) for part in found.parts} == groups
-        assert [part.response.json() for part in found.succeeded if part.response] == [one.id for one in groups]
+        assert [part.result().json() for part in found.succeeded] == [one.id for one in groups]
         assert sorted(one for one, _ in instances.seen) == ["a", "b", "c"]
         assert (found.failed, found.failed_keys) == ((), [])
         assert sorted(one.instance.id for one in block.attempts) == ["a", "b", "c"]
@@ -303,6 +303,8 @@ async def test_parts_that_fail(world: World) -> None:
         assert [type(failed[one].error) for one in "abcde"] == kinds
         assert [failed[one].response is not None for one in "abcde"] == [False, False, True, True, False]
         assert {part.instance.id for part in found.succeeded} == {"f", "g"}
+        with pytest.raises(ValueError, match="a bug"):
+            failed["e"].result()
         assert sorted(found.failed_keys) == sorted(key for part in found.failed for key in part.keys)
         assert client.in_flight() == 0
     instances.registry.close()

@@ -31,6 +31,12 @@ class Part(Generic[Key, Response]):
     error: Exception | None = None
     maybe_processed: bool = True
 
+    def result(self) -> Response:
+        """Return the answer of a part that succeeded, or raise the error of one that did not."""
+        if self.error is not None or self.response is None:
+            raise self.error or AssertionError("a part has an answer or an error")
+        return self.response
+
 
 @dataclass(frozen=True, slots=True)
 class Scattered(Generic[Key, Response]):
