@@ -324,7 +324,7 @@ def test_the_async_form_does_the_same(registry: EtcdRegistry, backend: str) -> N
             assert await registration.wait_async(PATIENCE)
             assert len(stored(registry)) == 1
             await registration.drain_async()
-            assert [each.state for each in stored(registry)] == ["draining"]
+            assert eventually(lambda: [each.state for each in stored(registry)] == ["draining"])
         assert registration.state is GONE
         assert not stored(registry)
 
