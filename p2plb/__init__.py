@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from p2plb.httpx.transport import AsyncTransport, Transport
     from p2plb.instance import Instance
     from p2plb.serving.lifespan import lifespan
+    from p2plb.serving.owning import owns
     from p2plb.serving.registration import register
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "etcd",
     "header",
     "lifespan",
+    "owns",
     "query",
     "register",
     "static",
@@ -117,6 +119,7 @@ _HOMES = {
     "calling.policy": ("Policy",),
     "calling.routing": ("Route", "by_host", "by_path"),
     "serving.lifespan": ("lifespan",),
+    "serving.owning": ("owns",),
     "serving.registration": ("register",),
     "calling.shards": ("AsyncShards", "Shards"),
 }

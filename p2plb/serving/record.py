@@ -17,6 +17,7 @@ from p2plb.errors import RegistrationError
 from p2plb.instance import Instance
 from p2plb.serving import address
 from p2plb.serving.health import Health
+from p2plb.serving.owning import here
 from p2plb.serving.readiness import Answering, Reminder, warn_of_loopback
 
 logger = logging.getLogger("p2plb.serving")
@@ -90,6 +91,16 @@ class Record:
         return f"{who.service}/{who.id} ({who.url})" if who else self._draft.service
 
     @property
+    def service(self) -> str:
+        """The service of which it is an instance."""
+        return self._draft.service
+
+    @property
+    def registry(self) -> Registry | None:
+        """Where it is announced; None before the beginning and after the end."""
+        return self._hold.registry if self._hold else None
+
+    @property
     def where(self) -> str:
         """The registry's address, for texts."""
         return self._hold.registry.url if self._hold else "the registry"
@@ -104,6 +115,7 @@ class Record:
                 raise RuntimeError("a registration runs once: make a new one with p2plb.register")
             if self._hold is None and self._terms.enabled:
                 self._hold = shared.hold(self._terms.registry)
+                here.add(self)
                 self._place(self._hold.registry)
         self._on_change()
 
@@ -137,6 +149,7 @@ class Record:
     def close(self) -> None:
         """Let the registry go; idempotent."""
         self._closed = True
+        here.remove(self)
         hold, self._hold = self._hold, None
         if hold is not None:
             hold.close()
