@@ -85,6 +85,15 @@ class Caller:
         body: bytes = await self._settle(response.aread() if self._is_async else response.read())
         return body
 
+    async def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """Yield the pieces of an answer as they come."""
+        if self._is_async:
+            async for piece in response.aiter_raw():
+                yield piece
+        else:
+            for piece in response.iter_raw():
+                yield piece
+
     async def shut(self, response: httpx.Response) -> None:
         """Close an answer."""
         if self._is_async:

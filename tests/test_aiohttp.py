@@ -16,7 +16,7 @@ from p2plb import Policy
 from p2plb.balancing.call import Fault
 from p2plb.calling.aiohttp_errors import AIOHTTP, understand
 from p2plb.httpx import family
-from tests.drivers import Caller, World, on_asyncio
+from tests.drivers import PATIENCE, Caller, World, on_asyncio
 from tests.families import HTTPX
 from tests.scripted import Refusing, Script, ScriptedServer, answer, drop, hang, in_turn, prefer, raw, reset, serving
 from tests.scripted import static as registry
@@ -81,7 +81,8 @@ async def test_refused(world: World, server: ScriptedServer) -> None:
 async def test_a_post_is_not_sent_twice(world: World, server: ScriptedServer, script: Script, error: str) -> None:
     """F70: what the server has taken may have been processed, whatever httpx-aiohttp calls the failure."""
     server.script = script
-    async with client(world, server.static(), policy=Policy(attempt_timeout=0.3)) as users:
+    patience = 0.5 if script is hang else PATIENCE
+    async with client(world, server.static(), policy=Policy(attempt_timeout=patience)) as users:
         with pytest.raises(getattr(httpx, error)) as caught:
             await users.post("http://users/", content=b"x")
         assert "\n" not in str(caught.value)

@@ -140,6 +140,19 @@ async def test_a_stream_that_is_left_early(world: World, server: ScriptedServer)
 
 
 @everywhere
+async def test_a_stream_that_is_closed_while_it_is_read(world: World, server: ScriptedServer) -> None:
+    """Who reads on after another has closed the answer gets what httpx gives: pieces that have come."""
+    server.script = raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
+    async with world.client(server.static()) as client:
+        async with client.stream("GET", "http://users/") as response:
+            pieces = client.pieces(response)
+            assert await anext(pieces) == b"a"
+            await client.shut(response)
+            assert [piece async for piece in pieces] == [b"b"]
+        assert client.in_flight() == 0
+
+
+@everywhere
 async def test_a_deadline_covers_the_body(world: World, server: ScriptedServer) -> None:
     """F09: a body that drips ends at the policy's timeout, though each read is quick."""
     server.script = drip(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n", 500, 0.02)

@@ -52,9 +52,10 @@ class Body(_Body, httpx.SyncByteStream):
     """The body of an answer in blocking code."""
 
     def __iter__(self) -> Iterator[bytes]:
+        lane = self._lane  # another thread may close meanwhile
         try:
             for chunk in self._stream:
-                self._lane.check()
+                lane.check()
                 yield chunk
         except Exception as error:
             mapped = self._mapped(error)
@@ -100,9 +101,10 @@ class AsyncBody(_Body, httpx.AsyncByteStream):
     """The body of an answer on asyncio or trio."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        lane = self._lane  # another task may close meanwhile
         try:
             async for chunk in self._stream:
-                self._lane.check()
+                lane.check()
                 yield chunk
         except Exception as error:
             mapped = self._mapped(error)

@@ -53,9 +53,10 @@ class Body(_Body, httpx2.SyncByteStream):
     """The body of an answer in blocking code."""
 
     def __iter__(self) -> Iterator[bytes]:
+        lane = self._lane  # another thread may close meanwhile
         try:
             for chunk in self._stream:
-                self._lane.check()
+                lane.check()
                 yield chunk
         except Exception as error:
             mapped = self._mapped(error)
@@ -101,9 +102,10 @@ class AsyncBody(_Body, httpx2.AsyncByteStream):
     """The body of an answer on asyncio or trio."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        lane = self._lane  # another task may close meanwhile
         try:
             async for chunk in self._stream:
-                self._lane.check()
+                lane.check()
                 yield chunk
         except Exception as error:
             mapped = self._mapped(error)
