@@ -122,7 +122,7 @@ async def test_an_instance_that_leaves_under_a_call(
             async with client.stream("GET", "http://users/still") as response:
                 registry.put(other.instance())
                 registry.remove("scripted")
-                await world.until(lambda: client.raw.stats().services["users"].nodes[0].id == "other")
+                await world.until(lambda: [n.id for n in client.raw.stats().services["users"].nodes] == ["other"])
                 assert await client.read(response) == b"/still"
             await world.until(lambda: not server.open)
             assert (await client.get("http://users/x")).text == "/x"
