@@ -76,7 +76,7 @@ class Blind(Balancer):
 
     def _pick(self, view: View, call: Call) -> Node:
         call.avoid = frozenset()
-        return self._ask(view, call)
+        return self.strategy.ask(view, call)
 
 
 def drive(balancer: Balancer, *, dead: Iterable[str]) -> Driver:

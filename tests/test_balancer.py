@@ -16,6 +16,7 @@ from p2plb.balancing.balancer import ASKS, Balancer
 from p2plb.balancing.call import Call
 from p2plb.balancing.health import Health
 from p2plb.balancing.node import Node
+from p2plb.balancing.strategies.guarded import Guarded
 from p2plb.balancing.strategies.least_request import LeastRequest
 from p2plb.balancing.view import Picker, Strategy, View
 from p2plb.observe.events import Event, ViewChanged
@@ -90,7 +91,7 @@ def test_published_before_retired() -> None:
         seen.append((leaver.retired, leaver in balancer.view.members if balancer.view else False))
         return first_fit(nodes)
 
-    balancer._strategy = strategy
+    balancer.strategy = Guarded(strategy, "users", balancer.rng)
     balancer.update(snapshot("a", revision=2))
     assert seen == [(False, True)], "while the strategy works the old view serves"
     assert balancer.view is not None
@@ -232,6 +233,7 @@ def test_broken_strategies(broken: Strategy, says: str, caplog: pytest.LogCaptur
     balancer = Balancer(service, broken)
     balancer.update(snapshot("a", "b", service=service))
     assert {pick(balancer) for _ in range(50)} == {"a", "b"}
+    assert balancer.strategy.mishaps == (1 if broken is raises else 50)
     assert [says.replace("users", service) in record.getMessage() for record in caplog.records] == [True]
 
 

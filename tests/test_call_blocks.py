@@ -50,6 +50,15 @@ def test_fields_come_from_the_nearest_that_says_them() -> None:
     assert in_force() is DEFAULTS
 
 
+def test_where_comes_from_the_nearest_that_says_it() -> None:
+    """A wish for metadata replaces the outer one's whole, and what is no mapping is refused where it is written."""
+    with p2plb.call(where={"version": "2", "zone": "a"}), p2plb.call(key="k"):
+        assert in_force() == Options("k", where={"version": "2", "zone": "a"})
+        assert options(p2plb.call(where={"version": "3"})).where == {"version": "3"}
+    with pytest.raises(TypeError, match=r"where=\) is a mapping of metadata, such as \{'version': '2'\}, not 'v2'"):
+        p2plb.call(where="v2")  # type: ignore[arg-type]  # the wrong argument is the subject
+
+
 def test_falsy_values_are_values() -> None:
     """A key of 0 or "" is a key, and a timeout of 0 is one."""
     with p2plb.call(key="outer", timeout=1.0, repeatable=True):

@@ -106,7 +106,7 @@ def test_unknown_name() -> None:
         ("owns", "key service timeout"),
         ("Shards", "client service"),
         ("AsyncShards", "client service"),
-        ("call", "key timeout repeatable"),
+        ("call", "key timeout repeatable where"),
         ("by_host", "only suffix"),
         ("by_path", "prefixes host strip"),
         ("header", "name"),

@@ -13,6 +13,7 @@ import pytest
 from p2plb.balancing.call import Call
 from p2plb.balancing.health import Health
 from p2plb.balancing.node import Node
+from p2plb.balancing.strategies.among import Matching
 from p2plb.balancing.strategies.consistent_hash import ConsistentHash
 from p2plb.balancing.strategies.groups import Group
 from p2plb.balancing.strategies.least_request import LeastRequest
@@ -26,7 +27,7 @@ from p2plb.balancing.strategies.where import Where, matches, wish
 from p2plb.balancing.strategies.zone_aware import ZoneAware, proportional
 from p2plb.balancing.view import Picker, Strategy
 from p2plb.errors import NoInstances
-from tests.fakes import REFUSED, Clock, Driver, Scripted, balancer_of, instance, many, node_of, nodes
+from tests.fakes import REFUSED, UNAVAILABLE, Clock, Driver, Scripted, balancer_of, instance, many, node_of, nodes
 
 CALLS = 4000
 draw = random.Random(11).random
@@ -423,6 +424,44 @@ def test_where_otherwise_none() -> None:
     for pick, one in ((where(some[:1]), call()), (where(some), call(some[1]))):
         with pytest.raises(NoInstances, match="none that can serve has version=2 in its metadata"):
             pick(one)
+
+
+def test_a_call_says_where() -> None:
+    """A call sees those that match only, also when it is tried again; the policy's strategy picks among them."""
+    made = [instance(f"n{number}", metadata={"version": one}) for number, one in enumerate("1222")]
+    balancer = balancer_of(*made, strategy=RoundRobin())
+    script = {"n0": Scripted(200), "n1": UNAVAILABLE, "n2": REFUSED, "n3": UNAVAILABLE}
+    driver = Driver(balancer, script)
+    driver.run(driver.call(among={"version": 2}))
+    assert {step for step in driver.steps if isinstance(step, str)} <= {"n1", "n2", "n3"}
+    assert len(driver.sent) > 1
+    quiet = Driver(balancer_of(*made, strategy=RoundRobin()), {one.id: Scripted(200) for one in made})
+    for _ in range(6):
+        quiet.run(quiet.call(among={"version": "2"})).release()
+    assert Counter(quiet.steps) == {"n1": 2, "n2": 2, "n3": 2}
+
+
+def test_nobody_is_there_where_a_call_wants() -> None:
+    """Without anybody who matches the call ends, and says what it wanted."""
+    balancer = balancer_of("a", "b")
+    with pytest.raises(NoInstances, match=r"none has version=2 in its metadata, as call\(where=\) asks"):
+        balancer.claim(Call("users", among={"version": 2}), 0.0)
+
+
+def test_wishes_are_remembered_for_a_view() -> None:
+    """The picker of a wish is made once a view; of very many different wishes the oldest are forgotten."""
+    asked: list[int] = []
+
+    def counting(nodes: Sequence[Node]) -> Picker:
+        asked.append(len(nodes))
+        return lambda _call: nodes[0]
+
+    matching = Matching(counting, tuple(versions("1", "2", "2")))
+    for number in (2, 2, *range(1000), 2):
+        found, _ = matching(wish({"version": number}, "where="))
+        assert len(found) == {1: 1, 2: 2}.get(number, 0)
+    assert len(asked) == 1001, "the first was forgotten by the end"
+    assert len(matching._found) == 64
 
 
 @pytest.mark.parametrize(("where", "text"), [("version", "a mapping of metadata"), ({1: 2}, "a mapping of metadata")])

@@ -4,7 +4,6 @@
 assignment. Picking takes no lock and scans nothing, unless the strategy's answer is to be avoided. It closes nothing.
 """
 
-import logging
 import random
 import threading
 from collections.abc import Callable, Iterable
@@ -14,16 +13,12 @@ from p2plb.balancing.ejection import Ejections
 from p2plb.balancing.gate import Gate
 from p2plb.balancing.health import Health
 from p2plb.balancing.node import Node
-from p2plb.balancing.strategies.among import among
-from p2plb.balancing.strategies.priorities import by_priority
-from p2plb.balancing.view import Picker, Strategy, View, select
+from p2plb.balancing.strategies.among import Matching, among
+from p2plb.balancing.strategies.guarded import Guarded
+from p2plb.balancing.view import Strategy, View, select
 from p2plb.discovery.snapshot import Snapshot
-from p2plb.errors import P2PError
 from p2plb.instance import Instance
 from p2plb.observe.events import Observer, ViewChanged, emit
-from p2plb.quiet import Quiet
-
-complain = Quiet(logging.getLogger("p2plb")).exception
 
 ASKS = 3
 """How often the strategy is asked for a node that is not to be avoided (go-zero draws three times as well)."""
@@ -52,7 +47,7 @@ class Balancer:
         self.gate = Gate()
         self.ejections = Ejections()
         self.rng = rng or random.Random()
-        self._strategy = strategy
+        self.strategy = Guarded(strategy, service, self.rng)
         self.secure = secure
         self._only = only
         self._start_timeout = start_timeout
@@ -74,9 +69,10 @@ class Balancer:
             nodes = {(i.id, i.url): self._node(i) for i in usable}
             members = tuple(nodes.values())
             self.ejections.recall(node for key, node in nodes.items() if key not in before)
-            pick = self._picker(members)
+            pick, matching = self.strategy(members), Matching(self.strategy, members)
             self._nodes = nodes
-            self.view = View(snapshot, members, frozenset(members), pick, left_out, {n.id: n for n in members})
+            by_id = {node.id: node for node in members}
+            self.view = View(snapshot, members, frozenset(members), pick, left_out, by_id, matching)
             gone = tuple(node for key, node in before.items() if key not in nodes)
             for node in gone:  # after the view is published: who claims now and finds it retired picks again
                 node.retired = True
@@ -96,14 +92,6 @@ class Balancer:
     def _forget(self, snapshot: Snapshot) -> None:
         for key in set(self._known).difference((one.id, one.url) for one in snapshot.instances):
             self._known.pop(key, None)
-
-    def _picker(self, nodes: tuple[Node, ...]) -> Picker:
-        if nodes:
-            try:
-                return by_priority(self._strategy, nodes)
-            except Exception:
-                complain("strategy of service %s failed; its nodes are picked at random", self.service)
-        return lambda _call: self.rng.choice(nodes)
 
     def _tell(self, snapshot: Snapshot, before: Iterable[Node], now: Iterable[Node]) -> None:
         old, new = {n.instance.id for n in before}, {n.instance.id for n in now}
@@ -160,27 +148,15 @@ class Balancer:
         return self.view if self.view is None or call.among is None else among(self.view, call.among)
 
     def _pick(self, view: View, call: Call) -> Node:
-        first = node = self._ask(view, call)
+        first = node = self.strategy.ask(view, call)
         if not call.avoid:
             return node
         for _ in range(ASKS - 1):
             if node not in call.avoid:
                 return node
-            node = self._ask(view, call)
+            node = self.strategy.ask(view, call)
         return node if node not in call.avoid else self._last_look(view, call, first)
 
     def _last_look(self, view: View, call: Call, first: Node) -> Node:
         rest = [n for n in view.nodes if n not in call.avoid] or [n for n in view.nodes if n not in call.tried]
         return first if not rest or first in rest else self.rng.choice(rest)
-
-    def _ask(self, view: View, call: Call) -> Node:
-        try:
-            node = view.pick(call)
-            if node in view.members:
-                return node
-            complain("strategy of service %s picked what is not one of its nodes", self.service)
-        except P2PError:
-            raise  # no accident: the strategy means that none of the nodes may serve this call
-        except Exception:
-            complain("picker of service %s failed; a node is picked at random", self.service)
-        return self.rng.choice(view.nodes)

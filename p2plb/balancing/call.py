@@ -6,7 +6,7 @@ thread or task at a time. It knows nothing of sockets; `request` is whatever the
 
 import contextlib
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -133,14 +133,14 @@ class Call:
         observers: Iterable[Callable[[Any], object]] = (),
         slots: "Slots | None" = None,
         pool_timeout: float | None = None,
-        among: Sequence[str] | None = None,
+        among: Sequence[str] | Mapping[str, Any] | None = None,
     ) -> None:
         self.service = service
         self.request = request
         self.key = key
         self.avoid: frozenset[Node] = frozenset()
         """Nodes to pass over: those that this call tried and those that are ejected."""
-        self.among = among  # ids of the instances that it may go to, in the order of preference; None: all
+        self.among = among  # what it may go to: ids in the order of preference, or what metadata must have; None: all
         self.attempt = 0
         """Number of the attempt under way: 1 is the first. Attempts that were never sent do not count."""
         self.started = started

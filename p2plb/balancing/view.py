@@ -36,6 +36,8 @@ class View:
     pick: Picker
     left_out: LeftOut
     by_id: Mapping[str, Node]
+    matching: Callable[[tuple[tuple[str, str], ...]], tuple[tuple[Node, ...], Picker]]
+    """The nodes whose metadata have these names and values, with their picker."""
 
 
 def select(

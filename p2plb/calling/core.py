@@ -182,7 +182,7 @@ class Core:
             observers=self.observers,
             slots=self.slots,
             pool_timeout=(request.extensions.get("timeout") or {}).get("pool"),
-            among=among,
+            among=asked.where if among is None else among,
         )
         call.via = first_way(
             fallback, policy.share, random.random, bypassed=among is None and self.bypassed(service, now)

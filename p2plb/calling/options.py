@@ -34,6 +34,7 @@ class Options:
     timeout: float | None = None
     repeatable: bool | None = None
     among: Among | None = None
+    where: Mapping[str, Any] | None = None
 
     def ids(self, service: str) -> tuple[str, ...] | None:
         """Return the ids of the instances that a call to a service may go to, None if there is no such bound."""
@@ -46,6 +47,7 @@ class Options:
             outer.timeout if self.timeout is None else self.timeout,
             outer.repeatable if self.repeatable is None else self.repeatable,
             self.among,
+            outer.where if self.where is None else self.where,
         )
 
 
@@ -101,12 +103,19 @@ class CallOptions(dict[str, Any]):
             _around.set(tuple(block for block in around if block is not entered[-1]))
 
 
-def call(*, key: Any = None, timeout: float | None = None, repeatable: bool | None = None) -> CallOptions:
+def call(
+    *,
+    key: Any = None,
+    timeout: float | None = None,
+    repeatable: bool | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> CallOptions:
     """Return the options of one call, `client.get(url, extensions=p2plb.call(key="42"))`, or of all calls in a block.
 
     `key` is what a keyed strategy goes by. `timeout` bounds the whole exchange in seconds, waits and body included,
     instead of the policy's. `repeatable` says whether the request may be processed twice, whatever its method and
-    `Retry(repeatable=)` say.
+    `Retry(repeatable=)` say. `where` is what an instance's metadata must have, such as `{"adapter": "legal"}`: among
+    those the policy's strategy picks, and without any the call ends with `NoInstances` (or at the policy's fallback).
 
     `with p2plb.call(key="42") as c:` gives them to each call that the block makes, in code of others and in tasks that
     it starts too (a thread pool's threads inherit nothing); `c.attempts` and `c.served` say what became of the calls.
@@ -116,7 +125,9 @@ def call(*, key: Any = None, timeout: float | None = None, repeatable: bool | No
         check_number(timeout, "call(timeout=)", 0, 86_400)
     if repeatable is not None and not isinstance(repeatable, bool):
         raise TypeError(f"call(repeatable=) is True or False, not {repeatable!r}")
-    return CallOptions({EXTENSION: Options(key, timeout, repeatable)})
+    if where is not None and not (isinstance(where, Mapping) and all(isinstance(name, str) for name in where)):
+        raise TypeError(f"call(where=) is a mapping of metadata, such as {{'version': '2'}}, not {where!r}")
+    return CallOptions({EXTENSION: Options(key, timeout, repeatable, where=where)})
 
 
 def options(extensions: Mapping[str, Any]) -> Options:

@@ -58,7 +58,7 @@ class Picking:
         self._node: Node | None = None
         asked, policy, now = options(call(key=key)), core.services.policy(service), clock()
         timeout = policy.timeout if asked.timeout is None else asked.timeout
-        self._call = Call(service, key=asked.key, started=now, timeout=timeout)
+        self._call = Call(service, key=asked.key, started=now, timeout=timeout, among=asked.where)
         self._balancer = core.services.balancer(service, secure=False, now=now)
 
     def steps(self) -> Iterator[Wait]:

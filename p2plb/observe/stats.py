@@ -26,13 +26,15 @@ class NodeStats:
 class ServiceStats:
     """The view in force for one service; `left_out` are the ids of instances that calls do not go to, with reasons.
 
-    `fallbacks` counts the calls that went to the policy's fallback since the client was made, served or not.
+    `fallbacks` counts the calls that went to the policy's fallback since the client was made, served or not, and
+    `mishaps` how often the strategy failed or picked what is not one of its nodes, and a random node was picked.
     """
 
     revision: int
     nodes: tuple[NodeStats, ...]
     left_out: Mapping[str, str]
     fallbacks: int = 0
+    mishaps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +58,5 @@ def service_stats(balancer: Balancer, now: float) -> ServiceStats:
         because = None if ejection is None else ejection.reason
         seen = (node.in_flight, node.latency, left, because)
         nodes.append(NodeStats(one.id, one.url, one.state, one.zone, one.weight, *seen))
-    return ServiceStats(view.snapshot.revision, tuple(nodes), {i.id: reason for i, reason in view.left_out})
+    left_out = {instance.id: reason for instance, reason in view.left_out}
+    return ServiceStats(view.snapshot.revision, tuple(nodes), left_out, mishaps=balancer.strategy.mishaps)

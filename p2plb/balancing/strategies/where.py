@@ -1,22 +1,17 @@
 """Where: calls go to the nodes whose metadata say what is wanted, such as a version or a model that is loaded.
 
-Two ways to say it: `Where` around a strategy, for all calls of a policy, and `call(where=…)` for one call, which the
-balancer carries out by `Matching`.
+`Where` around a strategy says it for all calls of a policy; `call(where=…)` says it for one (among.py).
 """
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
 from p2plb.balancing.strategies.groups import Group, check_inner
 from p2plb.balancing.view import Picker, Strategy
 from p2plb.errors import NoInstances
-
-REMEMBERED: Final = 64
-"""For how many different wishes of calls a view remembers who fulfils them."""
 
 Wish = tuple[tuple[str, str], ...]
 """Names and values of metadata, as text and sorted."""
@@ -53,34 +48,10 @@ class Where:
         def pick(call: Call) -> Node:
             node = None if group is None else group.pick(call)
             if node is None or node in call.avoid:
-                raise NoInstances(f"none that can serve has {_text(wanted)} in its metadata")
+                raise NoInstances(f"none that can serve has {shown(wanted)} in its metadata")
             return node
 
         return pick
-
-
-class Matching:
-    """The nodes of one view that fulfil the wishes of calls, each wish with a picker that is made at its first call."""
-
-    def __init__(self, strategy: Callable[[tuple[Node, ...]], Picker], nodes: tuple[Node, ...]) -> None:
-        self._strategy = strategy
-        self._nodes = nodes
-        self._found: dict[Wish, tuple[tuple[Node, ...], Picker]] = {}
-        self._lock = threading.Lock()
-
-    def __call__(self, wanted: Wish) -> tuple[tuple[Node, ...], Picker]:
-        """Return the nodes that match, perhaps none, and their picker."""
-        found = self._found.get(wanted)
-        return self._find(wanted) if found is None else found
-
-    def _find(self, wanted: Wish) -> tuple[tuple[Node, ...], Picker]:
-        fitting = tuple(node for node in self._nodes if matches(node.metadata, wanted))
-        found = fitting, self._strategy(fitting)
-        with self._lock:
-            while len(self._found) >= REMEMBERED:
-                self._found.pop(next(iter(self._found)))
-            self._found[wanted] = found
-        return found
 
 
 def wish(where: object, what: str) -> Wish:
@@ -99,5 +70,6 @@ def _values(found: object) -> list[str]:
     return [str(one) for one in found] if isinstance(found, list | tuple) else [str(found)]
 
 
-def _text(wanted: Wish) -> str:
+def shown(wanted: Wish) -> str:
+    """Return what is wanted for people."""
     return ", ".join(f"{name}={value}" for name, value in wanted)
