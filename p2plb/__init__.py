@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from p2plb.balancing.call import Call
     from p2plb.balancing.node import Node
     from p2plb.balancing.retry import Retry
-    from p2plb.balancing.strategies.consistent_hash import ConsistentHash
-    from p2plb.balancing.strategies.keys import Key, cookie, header, query
+    from p2plb.balancing.strategies.consistent_hash import ConsistentHash, Maglev, Rendezvous
+    from p2plb.balancing.strategies.keys import Key, body, cookie, header, path, query
     from p2plb.balancing.strategies.least_request import LeastRequest
     from p2plb.balancing.strategies.peak_ewma import PeakEwma
     from p2plb.balancing.strategies.random_choice import Random
@@ -56,6 +56,7 @@ __all__ = [
     "Instance",
     "Key",
     "LeastRequest",
+    "Maglev",
     "NoInstances",
     "Node",
     "P2PError",
@@ -65,6 +66,7 @@ __all__ = [
     "Random",
     "RegistrationError",
     "Registry",
+    "Rendezvous",
     "Retry",
     "RoundRobin",
     "Route",
@@ -78,6 +80,7 @@ __all__ = [
     "Where",
     "ZoneAware",
     "__version__",
+    "body",
     "by_host",
     "by_path",
     "call",
@@ -86,6 +89,7 @@ __all__ = [
     "header",
     "lifespan",
     "owns",
+    "path",
     "query",
     "register",
     "static",
@@ -95,8 +99,8 @@ _HOMES = {
     "balancing.call": ("Call",),
     "balancing.node": ("Node",),
     "balancing.retry": ("Retry",),
-    "balancing.strategies.consistent_hash": ("ConsistentHash",),
-    "balancing.strategies.keys": ("Key", "cookie", "header", "query"),
+    "balancing.strategies.consistent_hash": ("ConsistentHash", "Maglev", "Rendezvous"),
+    "balancing.strategies.keys": ("Key", "body", "cookie", "header", "path", "query"),
     "balancing.strategies.least_request": ("LeastRequest",),
     "balancing.strategies.peak_ewma": ("PeakEwma",),
     "balancing.strategies.random_choice": ("Random",),

@@ -28,9 +28,15 @@ class Quiet:
 
     def exception(self, text: str, *args: Any) -> None:
         """Log an error, with the exception that is handled now if there is one."""
-        said = text % args
+        self._say(logging.ERROR, text % args)
+
+    def warning(self, text: str, *args: Any) -> None:
+        """Log a warning, likewise."""
+        self._say(logging.WARNING, text % args)
+
+    def _say(self, level: int, said: str) -> None:
         with self._lock:
             if said in self._said:
                 return
             self._said[said] = True
-        self._logger.error("%s (said once a minute)", said, exc_info=sys.exception())
+        self._logger.log(level, "%s (said once a minute)", said, exc_info=sys.exception())

@@ -14,7 +14,10 @@ import pytest
 
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
-from p2plb.balancing.strategies.consistent_hash import ConsistentHash, Ring, hash_key
+from p2plb.balancing.strategies.consistent_hash import ConsistentHash, Maglev, Rendezvous
+from p2plb.balancing.strategies.hashing import hash_key
+from p2plb.balancing.strategies.keyed import Keyed
+from p2plb.balancing.strategies.placement import place
 from p2plb.cli.listing import record
 from p2plb.discovery.etcd import records
 from p2plb.discovery.etcd.driver import Entry
@@ -79,19 +82,25 @@ def test_what_is_written_only_grows(release: Path) -> None:
     assert now["sdk"].startswith("p2plb/")
 
 
+PLACING = [ConsistentHash(), Maglev(), Rendezvous()]
+
+
+@pytest.mark.parametrize("strategy", PLACING, ids=lambda strategy: type(strategy).__name__)
 @by_release
-def test_keys_lie_where_they_lay(release: Path) -> None:
-    """Consistent hashing places each key on the same instances, in the same order, in whichever order they come."""
-    kept = loaded(release / "consistent_hash.json")
+def test_keys_lie_where_they_lay(release: Path, strategy: Keyed) -> None:
+    """F85: each key is placed on the same instances, in the same order, in whichever order they come."""
+    kept = loaded(release / "placements.json")
+    weights, owners = kept["weights"], kept["owners"][type(strategy).__name__]
     nodes = [
-        Node(Instance(name, "users", f"http://{name}.example:80", weight=weight))
-        for name, weight in kept["weights"].items()
+        Node(Instance(name, "users", f"http://{name}.example:80", weight=weight)) for name, weight in weights.items()
     ]
+    placement = place(strategy.placement, "users", weights)
+    for key, names in owners.items():
+        assert [placement.names[number] for number in placement.owners(hash_key(key))] == names, key
     for order in (nodes, nodes[::-1]):
-        ring, pick = Ring(order), ConsistentHash()(order)
-        for key, owners in kept["owners"].items():
-            assert [node.id for node in ring.owners(hash_key(key))] == owners, key
-            assert pick(Call("users", key=key, started=0.0)).id == owners[0]
+        pick = strategy(order)
+        for key, names in owners.items():
+            assert pick(Call("users", key=key)).id == names[0]
 
 
 @by_release
