@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2plb.balancing.node import Node
-from p2plb.balancing.strategies.hashing import hash_key
 from p2plb.balancing.strategies.groups import Group, check_inner
+from p2plb.balancing.strategies.hashing import hash_key
 from p2plb.balancing.view import Picker, Strategy
 
 _TOKEN: Final = os.urandom(8).hex()
