@@ -146,10 +146,22 @@ async def test_an_owner_that_is_down(world: World) -> None:
         instances.answers[owner] = world.httpx.ConnectError("down")
         with pytest.raises(httpx.ConnectError) as caught:
             await shards.post("user-42", URL)
-        assert caught.value.p2plb.maybe_processed is False  # type: ignore[attr-defined]  # ours
+        served: Any = caught.value.p2plb  # type: ignore[attr-defined]  # ours
+        assert (served.via, served.maybe_processed) == ("peer", False)
         assert {one for one, _ in instances.seen} == {owner}
         assert (await shards.post("user-42", URL, replicas=2)).json() == second
         assert client.in_flight() == 0
+    instances.registry.close()
+
+
+@everywhere
+async def test_a_bypass_is_no_owner(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2PLB_BYPASS sends other calls past the instances, but nobody there is the owner of a key."""
+    monkeypatch.setenv("P2PLB_BYPASS", "1")
+    instances = Instances(world, "a", "b")
+    async with instances.client() as client:
+        owner = await Sharded(client).owner("user-42")
+        assert (await Sharded(client).get("user-42", URL)).json() == owner.id
     instances.registry.close()
 
 
