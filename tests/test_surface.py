@@ -211,7 +211,7 @@ def name_of(file: Path) -> str:
 
 
 FILES = sorted(ROOT.rglob("*.py"))
-BASIS = ("p2plb.errors", "p2plb.instance", "p2plb.version", "p2plb.quiet", "p2plb.forks", "p2plb.breath")
+BASIS = ("p2plb.errors", "p2plb.instance", "p2plb.version", "p2plb.quiet", "p2plb.forks")
 ALLOWED = {
     "p2plb.version": (),
     "p2plb.errors": (),
@@ -221,7 +221,6 @@ ALLOWED = {
     "p2plb.calling.options": BASIS,
     "p2plb.calling.aiohttp_errors": (*BASIS, "p2plb.balancing.call"),
     "p2plb.calling.routing": BASIS,
-    "p2plb.breath": (),
     "p2plb.repeatable": (),
     "p2plb.calling.retry_after": (),
     "p2plb.calling.fallback": (*BASIS, "p2plb.balancing"),
@@ -239,7 +238,12 @@ ALLOWED = {
     "p2plb.observe.stats": (*BASIS, "p2plb.balancing", "p2plb.discovery.registry"),
     "p2plb.observe.tracing": (*BASIS, "p2plb.balancing.call", "p2plb.wire.lane"),
     "p2plb.wire": (*BASIS, "p2plb.balancing", "p2plb.wire"),
-    "p2plb.sharding": (*BASIS, "p2plb.discovery.snapshot", "p2plb.sharding"),
+    "p2plb.sharding": (
+        *BASIS,
+        "p2plb.discovery.snapshot",
+        "p2plb.balancing.strategies.hashing",
+        "p2plb.sharding",
+    ),
     "p2plb.serving": (*BASIS, "p2plb.discovery", "p2plb.serving", "p2plb.sharding"),
 }
 """For each part of the package what it may import of the rest. What is not listed joins the parts: the client's side

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from p2plb.breath import Breath
+from p2plb.balancing.strategies.hashing import Breath
 from p2plb.discovery.snapshot import Snapshot
 from p2plb.instance import Instance
 from p2plb.sharding.slots import SLOTS, score, scores, slot_of

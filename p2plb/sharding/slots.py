@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
+from p2plb.balancing.strategies.hashing import hash_key
+
 SLOTS: Final = 4096
 PER_DIGEST: Final = 8  # one BLAKE2b digest of 64 bytes makes eight scores
 _DIGEST: Final = struct.Struct(f">{PER_DIGEST}Q")
@@ -26,7 +28,7 @@ def slot_of(key: Any) -> int:
     start = data.find(b"{") + 1
     if start and (end := data.find(b"}", start)) > start:
         data = data[start:end]
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big") % SLOTS
+    return hash_key(data) % SLOTS
 
 
 def score(instance_id: str, weight: float, slot: int) -> float:
