@@ -5,10 +5,11 @@ from collections import Counter
 
 import pytest
 
+from p2plb.balancing.attempts import Send, attempts
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
 from p2plb.balancing.strategies.peak import DECAY, FAILURE, Peak, faded
-from p2plb.balancing.strategies.peak_ewma import UNKNOWN, PeakEwma, costs
+from p2plb.balancing.strategies.peak_ewma import PeakEwma, comparison
 from tests.fakes import (
     LOCAL,
     NOT_PROCESSED,
@@ -72,6 +73,15 @@ def test_failures_of_the_unknown_and_slow_ones() -> None:
     assert (seconds(first), seconds(slow)) == (FAILURE, 5.0)
 
 
+@pytest.mark.parametrize(("waited", "later", "cost"), [(0.5, 0.0, 1.0), (0.5, DECAY, 0.5), (2.0, 0.0, 2.0)])
+def test_given_up(waited: float, later: float, cost: float) -> None:
+    """F63: a call that was given up took at least this long: that counts if it is more than what has not faded."""
+    peak = Peak()
+    peak.answered(1.0, 0.0)
+    peak.at_least(waited, later)
+    assert seconds(peak) == cost
+
+
 def test_one_failure_in_a_hundred_is_little() -> None:
     """With many calls a rare failure adds its share of a second, not a jump."""
     peak = Peak()
@@ -132,16 +142,42 @@ def known(seconds: float, *, at: float = 1000.0, count: int = 1) -> list[Node]:
     return made
 
 
-def test_costs() -> None:
-    """Seconds times calls in flight and the next, by weight; idle time makes it fade."""
+@pytest.mark.parametrize(
+    ("first", "second", "cheaper"),
+    [
+        ((0.1, 0.0, 0), (0.2, 0.0, 0), False),
+        ((0.2, 0.0, 0), (0.1, 0.0, 0), True),
+        ((0.1, 0.0, 2), (0.2, 0.0, 0), True),
+        ((0.1, 0.0, 1), (0.2, 0.0, 0), False),
+        ((0.1, 9.0, 0), (0.2, 0.0, 0), True),
+        ((0.1, 0.0, 0), (0.1, 9.0, 0), False),
+        ((0.1, 0.0, 0), (9.0, -1e6, 9), True),
+        ((9.0, -1e6, 9), (0.1, 0.0, 0), False),
+        (None, (0.1, 0.0, 0), False),
+        ((0.1, 0.0, 0), None, True),
+    ],
+)
+def test_who_is_cheaper(
+    first: tuple[float, float, int] | None, second: tuple[float, float, int] | None, *, cheaper: bool
+) -> None:
+    """Seconds times calls in flight and the next one; what was long ago has faded; the unknown comes first."""
+    some, claims = many(2), []
+    for node, state in zip(some, (first, second), strict=True):
+        if state is not None:
+            node.health.peak.answered(state[0], state[1])
+            claims += [node.claim() for _ in range(state[2])]
+    assert comparison(some)(0, 1) is cheaper
+
+
+def test_weight_makes_cheaper() -> None:
+    """Of two nodes that cost the same a call to the heavier one counts less."""
     light, heavy = nodes("light")[0], nodes("heavy", weight=2.0)[0]
     for node in (light, heavy):
         node.health.peak.answered(0.1, 0.0)
     claims = [heavy.claim() for _ in range(2)]
-    cost = costs([light, heavy])
-    assert [cost(0, 0.0), cost(1, 0.0)] == pytest.approx([0.1, 0.15])
-    assert cost(0, DECAY) == pytest.approx(0.0368, rel=1e-3)
-    del claims
+    assert comparison([heavy, light])(0, 1)
+    claims.pop().release()
+    assert not comparison([heavy, light])(0, 1)
 
 
 def test_the_unknown_gets_one_probe() -> None:
@@ -157,13 +193,45 @@ def test_the_unknown_gets_one_probe() -> None:
     assert sum(claim._claims is new._claims for claim in claims) == 1
 
 
-def test_unknown_ones_share() -> None:
+@pytest.mark.parametrize(("pending", "others", "cheaper"), [(0, 1, False), (1, 0, True), (1, 1, False), (2, 1, True)])
+def test_unknown_ones_share(pending: int, others: int, *, cheaper: bool) -> None:
     """While nobody has answered, calls go to those with the fewest in flight."""
     some = many(2)
-    claim = some[0].claim()
-    cost = costs(some)
-    assert [cost(0, 0.0), cost(1, 0.0)] == [UNKNOWN, 0.0]
+    claims = [some[0].claim() for _ in range(pending)] + [some[1].claim() for _ in range(others)]
+    assert comparison(some)(0, 1) is cheaper
+    del claims
+
+
+def test_an_unknown_one_that_is_busy_waits() -> None:
+    """A node that has not answered its first call gets no other while somebody is known."""
+    new, (old,) = nodes("new")[0], known(30.0)
+    claim = new.claim()
+    assert comparison([new, old])(0, 1)
+    assert not comparison([old, new])(0, 1)
     claim.release()
+
+
+@pytest.mark.parametrize("given_up", [0.05, 0.5])
+def test_a_stalled_node_whose_calls_are_cancelled(given_up: float) -> None:
+    """F63: of ten nodes one is stalled, and callers cancel after a while: it gets next to none of the calls."""
+    clock, rng = Clock(), random.Random(3)
+    balancer = balancer_of(*(node.id for node in many(10)), strategy=PeakEwma(clock=clock, draw=rng.random), rng=rng)
+    found = Counter[str]()
+    for _ in range(5000):
+        one = Call("users", started=clock())
+        steps = attempts(balancer, one, None, clock)
+        step = next(steps)
+        assert isinstance(step, Send)
+        found[step.node.id] += 1
+        if step.node.id == "n0000":
+            clock.now += given_up
+            one.abandon(clock())
+        else:
+            clock.now += 0.01
+            one.outcome = Scripted(200).outcome()
+            assert list(steps) == []
+            one.release()
+    assert found["n0000"] <= 0.03 * 5000
 
 
 def test_the_slow_one_gets_little() -> None:

@@ -83,6 +83,27 @@ def shares(pick: Picker, calls: int) -> Counter[str]:
     return Counter(pick(Call("users", key=number)).id for number in range(calls))
 
 
+UNWEIGHTED = {"round robin", "subset", "a plain round robin", "a plain least loaded", "a plain keyed one"}
+"""Round robin by intent, and a subset with round robin inside."""
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - UNWEIGHTED))
+def test_weights_are_respected(name: str) -> None:
+    """With nothing in flight each node's share of many keys is its weight's, within a fifth."""
+    some = [node for weight in (1.0, 2.0, 4.0) for node in nodes(f"w{weight}", f"v{weight}", weight=weight)]
+    found = shares(STRATEGIES[name](some), 14_000)
+    for node in some:
+        assert found[node.id] == pytest.approx(1000 * node.weight, rel=0.2)
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - {"a plain least loaded"}))
+def test_shares_are_fair(name: str) -> None:
+    """With equal weights and nothing in flight nobody has more than 1.35 times the mean of many keys."""
+    found = shares(STRATEGIES[name](many(10)), 10_000)
+    assert max(found.values()) <= 1350
+    assert len(found) == 10
+
+
 # --- round robin -------------------------------------------------------------------------------------------------
 
 

@@ -49,3 +49,5 @@ class Health:
         """Take in that an answer had not come after `seconds`: news only if that is above the mean."""
         if self.latency is None or seconds > self.latency:
             self.sample(seconds, now)
+        else:
+            self.peak.at_least(seconds, now)

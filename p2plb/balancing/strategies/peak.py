@@ -30,6 +30,11 @@ class Peak:
         """Take in a failure after `seconds`: it blends in as a call of at least `FAILURE`, so one of many is little."""
         self._take(max(seconds, FAILURE), now, jumps=seconds > FAILURE)
 
+    def at_least(self, seconds: float, now: float) -> None:
+        """Take in that an answer had not come after `seconds`: news only if that is above what is left."""
+        if self.seen is None or seconds > self.seen[0] * faded(self.seen[1], now):
+            self.seen = seconds, now
+
     def _take(self, sample: float, now: float, *, jumps: bool) -> None:
         if self.seen is None:
             self.seen = sample, now

@@ -9,17 +9,19 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import exp
 from typing import Final
 
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
-from p2plb.balancing.strategies.peak import faded
+from p2plb.balancing.strategies.groups import weight_of
+from p2plb.balancing.strategies.peak import DECAY
 from p2plb.balancing.strategies.turns import cycle
 from p2plb.balancing.view import Picker
 from p2plb.instance import check_number
 
-UNKNOWN: Final = 1e9
-"""What a call in flight counts on a node of which nothing is known: more than any node that has answered."""
+FURTHEST: Final = 100.0
+"""How many times `DECAY` two samples are taken to be apart at most: what is older costs nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PeakEwma:
         if len(nodes) == 1:
             return lambda _call: nodes[0]
         clock, draw, explore = self.clock, self.draw, self.explore
-        cost = costs(nodes)
+        cheaper = comparison(nodes)
         order = cycle([node.weight for node in nodes])
         length, rest = len(order), len(nodes) - 1
         turn = itertools.count(int(draw() * length))
@@ -55,7 +57,7 @@ class PeakEwma:
             i = order[next(turn) % length]
             j = int(draw() * rest)
             j += j >= i  # another one than i, with one draw
-            if cost(j, now) < cost(i, now):
+            if cheaper(i, j):
                 i, j = j, i
             if now - picked[j] > explore and not nodes[j].in_flight:
                 i = j
@@ -65,16 +67,22 @@ class PeakEwma:
         return pick
 
 
-def costs(nodes: Sequence[Node]) -> Callable[[int, float], float]:
-    """Return a function from a node's index and the time to what a call to it is likely to cost."""
-    known = [(node, node.health.peak, 1.0 / node.weight if node.weight else 1.0) for node in nodes]
+def comparison(nodes: Sequence[Node]) -> Callable[[int, int], bool]:
+    """Return a function from two nodes' indexes to whether a call to the second is likely to cost less.
 
-    def cost(index: int, now: float) -> float:
-        node, peak, part = known[index]
-        pending = node.in_flight
-        seen = peak.seen
+    Both costs fade alike, so only the time between their last samples counts, not the time that it is.
+    """
+    known = [(node, node.health.peak, 1.0 / weight_of(node)) for node in nodes]
+
+    def cheaper(first: int, second: int) -> bool:
+        node, peak, part = known[first]
+        other, its_peak, its_part = known[second]
+        seen, its_seen = peak.seen, its_peak.seen
         if seen is None:
-            return pending * UNKNOWN
-        return seen[0] * faded(seen[1], now) * (pending + 1) * part
+            return other.in_flight < node.in_flight if its_seen is None else node.in_flight > 0
+        if its_seen is None:
+            return other.in_flight == 0
+        later = exp(min(FURTHEST, (its_seen[1] - seen[1]) / DECAY))
+        return its_seen[0] * later * (other.in_flight + 1) * its_part < seen[0] * (node.in_flight + 1) * part
 
-    return cost
+    return cheaper
