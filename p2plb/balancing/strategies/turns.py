@@ -5,9 +5,10 @@ so that a pick is one look into a table, whatever the weights and the number of 
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from typing import Final
+
+from p2plb.balancing.strategies.hashing import Breath
 
 LONGEST: Final = 16_384
 """A cycle is at most this long, or four times the number of nodes if that is more."""
@@ -18,7 +19,6 @@ PIECE: Final = 256
 MOMENTS: Final = 32  # bits of the place in the cycle
 INDEXES: Final = 28  # bits of the index
 MASK: Final = (1 << INDEXES) - 1
-WORK: Final = 0.001  # seconds
 
 
 def cycle(weights: Sequence[float]) -> Sequence[int]:
@@ -51,21 +51,13 @@ def _spread(turns: Sequence[int]) -> Iterator[int]:
     """Yield indexes by when their turns come, sorted in small pieces: other threads must not wait for one long sort."""
     pieces: list[list[int]] = [[] for _ in range(sum(turns) // PIECE + 1)]
     size = -(-(1 << MOMENTS) // len(pieces))
-    since = time.monotonic()
+    breathe = Breath()
     for index, count in enumerate(turns):
         for number in range(count):
             moment = ((2 * number + 1) << MOMENTS) // (2 * count)
             pieces[moment // size].append(moment << INDEXES | index)  # an integer sorts faster than a pair
-        since = _breathe(since)
+        breathe()
     for piece in pieces:
         piece.sort()
         yield from (one & MASK for one in piece)
-        since = _breathe(since)
-
-
-def _breathe(since: float) -> float:
-    """Let other threads run if this one has worked for a millisecond."""
-    if time.monotonic() - since < WORK:
-        return since
-    time.sleep(0)
-    return time.monotonic()
+        breathe()
