@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from p2plb.balancing.strategies.keys import Key, body, cookie, header, path, query
     from p2plb.balancing.strategies.least_request import LeastRequest
     from p2plb.balancing.strategies.peak_ewma import PeakEwma
+    from p2plb.balancing.strategies.probing import Probing
     from p2plb.balancing.strategies.random_choice import Random
     from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
     from p2plb.balancing.strategies.slow_start import SlowStart
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from p2plb.httpx.transport import AsyncTransport, Transport
     from p2plb.instance import Instance
     from p2plb.serving.lifespan import lifespan
+    from p2plb.serving.load_report import LoadReportMiddleware
     from p2plb.serving.owning import owns
     from p2plb.serving.registration import register
 
@@ -56,6 +58,7 @@ __all__ = [
     "Instance",
     "Key",
     "LeastRequest",
+    "LoadReportMiddleware",
     "Maglev",
     "NoInstances",
     "Node",
@@ -63,6 +66,7 @@ __all__ = [
     "PeakEwma",
     "Picker",
     "Policy",
+    "Probing",
     "Random",
     "RegistrationError",
     "Registry",
@@ -103,6 +107,7 @@ _HOMES = {
     "balancing.strategies.keys": ("Key", "body", "cookie", "header", "path", "query"),
     "balancing.strategies.least_request": ("LeastRequest",),
     "balancing.strategies.peak_ewma": ("PeakEwma",),
+    "balancing.strategies.probing": ("Probing",),
     "balancing.strategies.random_choice": ("Random",),
     "balancing.strategies.round_robin": ("RoundRobin", "WeightedRoundRobin"),
     "balancing.strategies.slow_start": ("SlowStart",),
@@ -123,6 +128,7 @@ _HOMES = {
     "calling.policy": ("Policy",),
     "calling.routing": ("Route", "by_host", "by_path"),
     "serving.lifespan": ("lifespan",),
+    "serving.load_report": ("LoadReportMiddleware",),
     "serving.owning": ("owns",),
     "serving.registration": ("register",),
     "calling.shards": ("AsyncShards", "Shards"),

@@ -13,6 +13,7 @@ from p2plb.balancing.strategies.consistent_hash import ConsistentHash, Maglev, R
 from p2plb.balancing.strategies.hashing import hash_key
 from p2plb.balancing.strategies.least_request import LeastRequest
 from p2plb.balancing.strategies.peak_ewma import PeakEwma
+from p2plb.balancing.strategies.probing import Probing
 from p2plb.balancing.strategies.random_choice import Random
 from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
 from p2plb.balancing.strategies.slow_start import SlowStart
@@ -50,6 +51,7 @@ STRATEGIES: dict[str, Strategy] = {
     "slow start": SlowStart(PeakEwma()),
     "where": Where(PeakEwma(), {"version": "2"}),
     "many around one": Where(ZoneAware(SlowStart(Subset(PeakEwma(), 10)), "a"), {}, otherwise="none"),
+    "probing": Probing(),
     "consistent hash": ConsistentHash(),
     "consistent hash, bounded": ConsistentHash(bounded_load=1.25),
     "maglev": Maglev(),

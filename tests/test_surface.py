@@ -26,6 +26,7 @@ PUBLIC = [
     "Instance",
     "Key",
     "LeastRequest",
+    "LoadReportMiddleware",
     "Maglev",
     "NoInstances",
     "Node",
@@ -33,6 +34,7 @@ PUBLIC = [
     "PeakEwma",
     "Picker",
     "Policy",
+    "Probing",
     "Random",
     "RegistrationError",
     "Registry",
@@ -93,6 +95,8 @@ def test_unknown_name() -> None:
         ("Retry", "attempts statuses backoff max_backoff max_retry_after repeatable"),
         ("Client", "registry options"),
         ("AsyncClient", "registry options"),
+        ("LoadReportMiddleware", "app"),
+        ("Probing", "pool max_age hot explore clock draw"),
         ("LeastRequest", "choices active_request_bias draw"),
         ("PeakEwma", "explore clock draw"),
         ("Random", "draw"),
@@ -211,11 +215,12 @@ def name_of(file: Path) -> str:
 
 
 FILES = sorted(ROOT.rglob("*.py"))
-BASIS = ("p2plb.errors", "p2plb.instance", "p2plb.version", "p2plb.quiet", "p2plb.forks")
+BASIS = ("p2plb.errors", "p2plb.instance", "p2plb.load", "p2plb.version", "p2plb.quiet", "p2plb.forks")
 ALLOWED = {
     "p2plb.version": (),
     "p2plb.errors": (),
     "p2plb.instance": (),
+    "p2plb.load": (),
     "p2plb.quiet": ("p2plb.forks",),
     "p2plb.forks": (),
     "p2plb.calling.options": BASIS,

@@ -18,6 +18,11 @@ HOME = "p2plb.balancing.strategies."
 ORACLE = "oracle"
 EXTRA: dict[str, dict[str, Any]] = {"Subset": {"size": 20}, "Where": {"where": {}}, "ZoneAware": {"zone": "a"}}
 """What a strategy needs beside an inner one."""
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ConsistentHash, bounded": ("ConsistentHash", {"bounded_load": 1.25}),
+    "Maglev, bounded": ("Maglev", {"bounded_load": 1.25}),
+}
+"""Contenders that are not as they are by default."""
 
 
 def names() -> list[str]:
@@ -27,7 +32,7 @@ def names() -> list[str]:
 
 def is_strategy(found: object) -> bool:
     """Say whether an exported name is a strategy's class."""
-    return inspect.isclass(found) and found.__module__.startswith(HOME) and "__call__" in vars(found)
+    return inspect.isclass(found) and found.__module__.startswith(HOME) and inspect.isfunction(found.__call__)
 
 
 def strategy(name: str, world: World | None = None, **options: Any) -> Strategy:
@@ -76,7 +81,8 @@ Maker = Callable[[World, Mapping[str, Server], str], Strategy]
 def makers() -> dict[str, Maker]:
     """Return what makes the strategy of a client for each contender, by name, the oracle first."""
     made: dict[str, Maker] = {ORACLE: lambda _world, servers, _zone: oracle(servers)}
-    return made | {name: by_name(name) for name in names()}
+    made |= {name: by_name(name) for name in names()}
+    return made | {title: by_name(name, **options) for title, (name, options) in VARIANTS.items()}
 
 
 def by_name(name: str, **options: Any) -> Maker:

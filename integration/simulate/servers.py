@@ -11,8 +11,10 @@ from typing import Protocol
 
 from integration.simulate.world import World
 from p2plb.balancing.call import Fault, Outcome
+from p2plb.serving.meter import LoadMeter
 
 Answer = Callable[[Outcome], object]
+Begun = tuple[int, float]
 
 OK = 200
 REFUSED = Outcome(error=ConnectionRefusedError("simulated"), fault=Fault.NEVER_SENT)
@@ -43,6 +45,14 @@ class Server(Protocol):
         """Return the seconds after which the job would be done if it came now."""
 
 
+def answered(meter: LoadMeter, begun: Begun) -> Outcome:
+    """Return a good answer with its report, and count the request out."""
+    meter.answered(begun, OK)
+    report = meter.report()
+    meter.end()
+    return Outcome(OK, report=report)
+
+
 class Queue:
     """An instance with `workers` that take one call each, first come first served."""
 
@@ -52,6 +62,7 @@ class Queue:
         self.served = 0
         self._world = world
         self._free = [0.0] * workers
+        self._meter = LoadMeter(world.clock, float)
         self._in_work: dict[Job, Answer] = {}
 
     def serve(self, job: Job, answer: Answer) -> None:
@@ -59,10 +70,11 @@ class Queue:
         if not self.up:
             self._world.after(0.0, lambda: answer(REFUSED))
             return
+        begun = self._meter.begin()
         done = max(self._world.now, self._free[0]) + job.work / self.speed
         heapreplace(self._free, done)
         self._in_work[job] = answer
-        self._world.at(done, lambda: self._done(job))
+        self._world.at(done, lambda: self._done(job, begun))
 
     def wait(self, job: Job) -> float:
         """Return the seconds until a job that came now would be done."""
@@ -79,12 +91,13 @@ class Queue:
         """Come back, with nothing to do."""
         self.up = True
         self._free = [self._world.now] * len(self._free)
+        self._meter = LoadMeter(self._world.clock, float)
 
-    def _done(self, job: Job) -> None:
+    def _done(self, job: Job, begun: Begun) -> None:
         answer = self._in_work.pop(job, None)
         if answer is not None:
             self.served += 1
-            answer(Outcome(OK))
+            answer(answered(self._meter, begun))
 
 
 class Shared:
@@ -100,13 +113,14 @@ class Shared:
         self._capacity = capacity
         self._attained = 0.0
         self._since = 0.0
-        self._ends: list[tuple[float, int, Answer]] = []
+        self._ends: list[tuple[float, int, Begun, Answer]] = []
+        self._meter = LoadMeter(world.clock, float)
         self._planned = 0
 
     def serve(self, job: Job, answer: Answer) -> None:
         """Take a job in."""
         self._advance()
-        heappush(self._ends, (self._attained + job.work, job.number, answer))
+        heappush(self._ends, (self._attained + job.work, job.number, self._meter.begin(), answer))
         self._plan()
 
     def wait(self, job: Job) -> float:
@@ -137,7 +151,7 @@ class Shared:
         if plan != self._planned:
             return  # something has changed since; another end is planned
         self._advance()
-        _, _, answer = heappop(self._ends)
+        _, _, begun, answer = heappop(self._ends)
         self.served += 1
         self._plan()
-        answer(Outcome(OK))
+        answer(answered(self._meter, begun))

@@ -137,6 +137,7 @@ def _learn(balancer: Balancer, node: Node, call: Call, now: float) -> None:
         balancer.ejections.rest(node, outcome.retry_after, now, f"answered {outcome.status} with Retry-After")
     if outcome.status < SERVER_ERROR and outcome.status not in TURNED_AWAY:
         node.health.sample(now - call.sent_at, now)
+        node.health.report = outcome.report or node.health.report
     else:  # an error that comes fast must not look like a fast instance
         node.health.peak.failed(now - call.sent_at, now)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2plb.balancing.node import Claim, Node
 from p2plb.instance import Instance
+from p2plb.load import LoadReport
 
 if TYPE_CHECKING:
     from p2plb.balancing.slots import Slots
@@ -67,6 +68,7 @@ class Outcome:
     timed_out: bool = False
     reused: bool = False
     retry_after: float | None = None
+    report: LoadReport | None = None
 
     @property
     def reason(self) -> str:

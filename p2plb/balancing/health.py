@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from p2plb.balancing.strategies.peak import DECAY, Peak
+from p2plb.load import LoadReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,15 @@ class Ejection:
 class Health:
     """The health of one instance. Any thread may call."""
 
-    __slots__ = ("__weakref__", "_sampled", "ejection", "latency", "peak", "refusals")
+    __slots__ = ("__weakref__", "_sampled", "ejection", "latency", "peak", "refusals", "report")
 
     def __init__(self) -> None:
         self.latency: float | None = None
         """Mean seconds to the head of an answer, exponentially weighted in time; None before the first."""
         self.peak = Peak()
         """What calls have cost lately, failures included."""
+        self.report: LoadReport | None = None
+        """What the instance last said of its load, None if it says nothing."""
         self.refusals = 0
         """How many ejections in a row ended in another refused connection."""
         self.ejection: Ejection | None = None

@@ -23,6 +23,8 @@ from p2plb.calling.services import CLOSED, Services
 from p2plb.discovery.registry import Registry
 from p2plb.errors import NoInstances
 from p2plb.instance import check_name, check_number
+from p2plb.load import HEADER as LOAD_HEADER
+from p2plb.load import parse_load
 from p2plb.observe.events import AttemptEnded, CallEnded, Observer, emit
 from p2plb.repeatable import may_repeat
 from p2plb.wire.lane import Wire
@@ -212,10 +214,14 @@ class Core:
 
     def answered(self, status: int, response: Any, *, reused: bool) -> Outcome:
         """Return the outcome of an attempt that has the head of its answer."""
-        rest = None
+        rest, headers = None, response.headers
         if status in RESTING:
-            rest = parse_retry_after(response.headers.get("retry-after"), time.time())
-        return Outcome(status=status, response=response, reused=reused, retry_after=rest)
+            rest = parse_retry_after(headers.get("retry-after"), time.time())
+        said = headers.get(LOAD_HEADER)
+        report = None if said is None else parse_load(said, time.monotonic())
+        if said is not None and report is None:
+            self.services.bad_reports += 1
+        return Outcome(status, response, reused=reused, retry_after=rest, report=report)
 
     def history(self, exchange: Exchange) -> Iterator[str]:
         """Yield what an error says of the attempts before it, and of whom it is if that is the fallback."""

@@ -82,6 +82,8 @@ class Services:
         """Whether a `close` holds for ever."""
         self._services: dict[ServiceKey, _Service] = {}
         self._fallbacks: LRUCache[str, int] = LRUCache(MAX_SERVICES)
+        self.bad_reports = 0
+        """How many load reports of instances were garbage."""
         self._lock = threading.Lock()
         self._sweep_at = clock() + idle
 
@@ -134,7 +136,7 @@ class Services:
             found[shown] = service_stats(service, now)
         for name, count in list(self._fallbacks.items()):
             found[name] = dataclasses.replace(found.get(name, ServiceStats(0, (), {})), fallbacks=count)
-        return Stats(self.registry.status(), found)
+        return Stats(self.registry.status(), found, self.bad_reports)
 
     def close(self) -> None:
         """End all watches and give the registry up; idempotent.

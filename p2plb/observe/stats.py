@@ -39,10 +39,11 @@ class ServiceStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How a client and its registry are doing."""
+    """How a client and its registry are doing; `bad_reports` counts the load reports that were garbage."""
 
     registry: RegistryStatus
     services: Mapping[str, ServiceStats]
+    bad_reports: int = 0
 
 
 def service_stats(balancer: Balancer, now: float) -> ServiceStats:
