@@ -255,6 +255,8 @@ async def test_wrong_arguments(world: World) -> None:
         wrong: Any = p2plb.Shards if hasattr(client.raw, "aclose") else p2plb.AsyncShards
         with pytest.raises(TypeError, match=r"Shards takes a p2plb\.Client, AsyncShards a p2plb\.AsyncClient"):
             wrong(client.raw, "users")
+        with pytest.raises(TypeError, match=r"not (Async)?Transport"):
+            type(shards.raw)(world.transport(instances.registry), "users")
     assert instances.seen == []
     instances.registry.close()
 

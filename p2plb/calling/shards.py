@@ -47,7 +47,7 @@ class _Shards:
     """What waits for nothing."""
 
     def __init__(self, client: Any, service: str, kind: type) -> None:
-        if not isinstance(client, kind):
+        if not (isinstance(client, kind) and hasattr(client, "send")):  # a transport only looks like one
             raise TypeError(
                 f"Shards takes a p2plb.Client, AsyncShards a p2plb.AsyncClient, not {type(client).__name__}"
             )
@@ -58,7 +58,7 @@ class _Shards:
         """Have `tell` called with the slots that changed hands whenever some do, and return the watch to be closed.
 
         It runs on a thread of the registry and must not block; what it raises is logged. The map that is there first is
-        no change. The watch ends at the latest with this object or with the client's registry.
+        no change. The watch ends at the latest with this object or with the client's registry; a forked child has none.
         """
         if not callable(tell):
             raise TypeError(f"on_change takes a function of what has moved, not {tell!r}")
