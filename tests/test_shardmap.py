@@ -136,6 +136,7 @@ def test_nobody() -> None:
         ([instance("c", state="down")], ["c"]),
         ([instance("a", priority=1), instance("b", priority=2)], ["a"]),
         ([instance("a", weight=0.0), instance("b")], ["b"]),
+        ([instance("a", weight=0.0), instance("b", priority=1)], ["b"]),
         ([], []),
     ],
 )

@@ -88,7 +88,7 @@ def fill(snapshot: Snapshot, last: ShardMap = EMPTY) -> ShardMap:
 
 
 def serving(instances: Iterable[Instance]) -> list[Instance]:
-    """Return who owns slots: up before draining before down, the lowest priority number, weight 0 only if all have it.
+    """Return who owns slots: up before draining before down, weight 0 only if all have it, the lowest priority number.
 
     So an instance that drains owns nothing any more: its slots go to others at once. Filters of single clients are not
     asked, for all must agree.
@@ -96,9 +96,9 @@ def serving(instances: Iterable[Instance]) -> list[Instance]:
     found = list(instances)
     found = [one for one in found if one.state != "down"] or found
     found = [one for one in found if one.state == "up"] or found
+    found = [one for one in found if one.weight > 0] or found
     first = min((one.priority for one in found), default=0)
-    found = [one for one in found if one.priority == first]
-    return [one for one in found if one.weight > 0] or found
+    return [one for one in found if one.priority == first]
 
 
 def moved(before: ShardMap, after: ShardMap) -> dict[int, tuple[Instance | None, Instance | None]]:
