@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from p2plb.balancing.strategies.random_choice import Random
     from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
     from p2plb.balancing.strategies.slow_start import SlowStart
+    from p2plb.balancing.strategies.sticky import Sticky
     from p2plb.balancing.strategies.subset import Subset
     from p2plb.balancing.strategies.where import Where
     from p2plb.balancing.strategies.zone_aware import ZoneAware
@@ -77,6 +78,7 @@ __all__ = [
     "Shards",
     "SlowStart",
     "Snapshot",
+    "Sticky",
     "Strategy",
     "Subset",
     "Transport",
@@ -111,6 +113,7 @@ _HOMES = {
     "balancing.strategies.random_choice": ("Random",),
     "balancing.strategies.round_robin": ("RoundRobin", "WeightedRoundRobin"),
     "balancing.strategies.slow_start": ("SlowStart",),
+    "balancing.strategies.sticky": ("Sticky",),
     "balancing.strategies.subset": ("Subset",),
     "balancing.strategies.where": ("Where",),
     "balancing.strategies.zone_aware": ("ZoneAware",),

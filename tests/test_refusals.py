@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 import p2plb
-from p2plb import Call, Node, NoInstances, Picker, Policy, errors
+from p2plb import Call, ConsistentHash, Node, NoInstances, Picker, Policy, errors
 from p2plb.observe.events import CallEnded
 from tests.drivers import World, everywhere
 from tests.scripted import Refusing, ScriptedServer, answer, serving, static
@@ -83,6 +83,19 @@ async def test_pick(world: World, server: ScriptedServer) -> None:
         with pytest.raises(NoInstances, match=GONE):
             async with client.pick("users"):
                 pass
+
+
+@everywhere
+async def test_a_key_that_is_missing(world: World, server: ScriptedServer) -> None:
+    """`without_key="error"`: a call without a key is a ValueError that says what to do, and nothing is sent."""
+    async with world.client(server.static(), strategy=ConsistentHash(without_key="error")) as client:
+        with pytest.raises(ValueError, match=r"a call to 'users' has no key: give it extensions=p2plb.call\(key=…\)"):
+            await client.get("http://users/")
+        with pytest.raises(ValueError, match="has no key"):
+            async with client.pick("users"):
+                pass
+        assert (await client.get("http://users/", extensions=p2plb.call(key="42"))).status_code == 200
+    assert len(server.requests) == 1
 
 
 def test_the_errors() -> None:

@@ -17,6 +17,7 @@ from p2plb.balancing.strategies.probing import Probing
 from p2plb.balancing.strategies.random_choice import Random
 from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
 from p2plb.balancing.strategies.slow_start import SlowStart
+from p2plb.balancing.strategies.sticky import Sticky
 from p2plb.balancing.strategies.subset import Subset
 from p2plb.balancing.strategies.where import Where
 from p2plb.balancing.strategies.zone_aware import ZoneAware
@@ -57,6 +58,8 @@ STRATEGIES: dict[str, Strategy] = {
     "maglev": Maglev(),
     "maglev, bounded": Maglev(bounded_load=1.25, slack=0),
     "rendezvous": Rendezvous(),
+    "sticky": Sticky(),
+    "sticky by cookie": Sticky(cookie="p2plb"),
     "a plain round robin": plain_round_robin,
     "a plain least loaded": least_loaded,
     "a plain keyed one": by_remainder,

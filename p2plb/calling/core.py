@@ -13,6 +13,7 @@ from p2plb.balancing.attempts import Step, attempts
 from p2plb.balancing.balancer import Balancer
 from p2plb.balancing.call import Call, Ending, GiveUp, Outcome, Via
 from p2plb.balancing.slots import Slots
+from p2plb.balancing.strategies.sticky import Sticky
 from p2plb.balancing.view import Strategy
 from p2plb.calling.fallback import Bypass, falls_back, first_way, host_of, usable
 from p2plb.calling.options import options, record
@@ -237,6 +238,8 @@ class Core:
         """Release what a call holds if it has no answer, and tell observers and `call()` blocks how it ended."""
         now = time.monotonic()
         cut_off = None if error is None else call.abandon(now)
+        if error is None:
+            self._sign(call)
         record(lambda: getattr(error, "p2plb", None) or call.served())
         if not self.observers:
             return
@@ -245,6 +248,14 @@ class Core:
             emit(self.observers, event)
         status = call.outcome.status if error is None and call.outcome is not None else None
         emit(self.observers, CallEnded(call.service, len(call.history), now - call.started, status, error, call.via))
+
+    def _sign(self, call: Call) -> None:
+        """Have a sticky session's cookie set on its answer."""
+        strategy = self.services.policy(call.service).strategy
+        if not isinstance(strategy, Sticky) or call.outcome is None:
+            return
+        if (instance := call.served().instance) is not None:
+            strategy.sign(call, instance.id, call.outcome.response)
 
     def after_fork(self) -> None:
         """In a forked child: begin anew."""
