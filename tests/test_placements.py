@@ -227,6 +227,15 @@ def test_clients_share(kind: type[Placement]) -> None:
     assert place(kind, "shared", dict.fromkeys(alike(5), 0.0)).members == alike(5)
 
 
+def test_groups_have_placements_of_their_own() -> None:
+    """Groups of a service, such as zones, do not take each other's placement away: each goes on from its own."""
+    zones = [{f"{zone}{number}": 1.0 for number in range(20)} for zone in "abc"]
+    kept = [place(Ring, "zoned", zone) for zone in zones]
+    again = [place(Ring, "zoned", {**zone, "a-new": 1.0}) for zone in zones]
+    assert all(one.names[:20] == before.names for one, before in zip(again, kept, strict=True)), "numbers were kept"
+    assert [place(Ring, "zoned", zone) for zone in zones] == kept
+
+
 # --- the strategies ----------------------------------------------------------------------------------------------
 
 

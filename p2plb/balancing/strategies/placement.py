@@ -32,15 +32,22 @@ class Placement(ABC):
         """Yield the numbers of all members, each once: the owner, then who would own the hash without those before."""
 
 
-_latest: WeakValueDictionary[tuple[type[Placement], str], Placement] = WeakValueDictionary()
-"""The placement made last for services of this name, while a picker has it: one to begin with, never the truth."""
+_made: WeakValueDictionary[tuple[type[Placement], str, str], Placement] = WeakValueDictionary()
+"""The placements that pickers have, by kind, service and first member: some to begin with, never the truth."""
 
 
 def place(kind: type[Placement], service: str, weights: Mapping[str, float]) -> Placement:
     """Return the placement for instances with these weights; a weight of 0 (then all have it) counts as 1."""
     members = {name: weights[name] or 1.0 for name in sorted(weights)}
-    before = _latest.get((kind, service))
+    before = _nearest(kind, service, members)
     if before is not None and before.members == members:
         return before
-    made = _latest[kind, service] = kind.of(members, before)
+    made = _made[kind, service, next(iter(members))] = kind.of(members, before)
     return made
+
+
+def _nearest(kind: type[Placement], service: str, members: Mapping[str, float]) -> Placement | None:
+    """Return the placement that has most of these members; there are several if a strategy gets each zone alone."""
+    known = [(ref.key, ref()) for ref in _made.valuerefs()]  # in one go: other threads add theirs meanwhile
+    found = [one for key, one in known if one is not None and key[:2] == (kind, service)]
+    return max(found, key=lambda one: len(one.members.keys() & members.keys()), default=None)
