@@ -84,7 +84,7 @@ def fill(snapshot: Snapshot, last: ShardMap = EMPTY) -> ShardMap:
     for one in members.keys() - kept:
         _claim(one, members[one].weight, owners, best)
         breathe()
-    return ShardMap(snapshot, members, owners if members else (), array("d", best))
+    return ShardMap(snapshot, members, tuple(owners) if members else (), array("d", best))
 
 
 def serving(instances: Iterable[Instance]) -> list[Instance]:
