@@ -9,7 +9,7 @@ import pytest
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
 from p2plb.balancing.strategies.least_request import LeastRequest
-from p2plb.balancing.strategies.random_choice import Random
+from p2plb.balancing.strategies.random_choice import Random, aliases
 from p2plb.balancing.strategies.round_robin import RoundRobin, WeightedRoundRobin
 from p2plb.balancing.strategies.turns import LONGEST, counts, cycle
 from p2plb.balancing.view import Picker, Strategy
@@ -100,6 +100,18 @@ def test_random_by_weight() -> None:
     found = shares(Random(draw=draw)(weighted(1, 2, 5)), 8000)
     assert found == [pytest.approx(one, rel=0.1) for one in (5000, 2000, 1000)]
     assert min(shares(Random(draw=draw)(many(4)), 8000)) > 1800
+
+
+@pytest.mark.parametrize("weights", [(1.0, 2.0), (0.0, 1.0, 3.0), (5.0, 0.001, 1000.0, 7.5), (1.0, 1.0, 4.0, 4.0)])
+def test_aliases(weights: tuple[float, ...]) -> None:
+    """What an index keeps and what others give it add up to its weight."""
+    keeps, others = aliases(weights)
+    got = [0.0] * len(weights)
+    for index, (keep, other) in enumerate(zip(keeps, others, strict=True)):
+        got[index] += keep
+        got[other] += 1 - keep
+    scale = len(weights) / sum(weights)
+    assert got == pytest.approx([weight * scale for weight in weights])
 
 
 # --- least request -----------------------------------------------------------------------------------------------

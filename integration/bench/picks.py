@@ -17,6 +17,7 @@ from p2plb.instance import Instance
 
 SIZES = (10, 100, 1_000, 10_000)
 KEYS = 1_000
+BUDGET = 0.1  # seconds of one measurement
 
 
 def main() -> None:
@@ -72,14 +73,18 @@ def turn() -> Callable[[], int]:
 
 
 def best(call: Callable[[], object], picks: int, rounds: int) -> float:
-    """Return the seconds of one call, the least of several rounds."""
-    found = []
-    for _ in range(rounds):
-        started = time.process_time()
-        for _ in range(picks):
-            call()
-        found.append((time.process_time() - started) / picks)
-    return min(found)
+    """Return the seconds of one call, the least of several rounds; slow ones are called less often."""
+    first = seconds(call, 3)
+    picks = max(3, min(picks, int(BUDGET / first))) if first else picks
+    return min(seconds(call, picks) for _ in range(rounds))
+
+
+def seconds(call: Callable[[], object], picks: int) -> float:
+    """Return the processor time of one call."""
+    started = time.process_time()
+    for _ in range(picks):
+        call()
+    return (time.process_time() - started) / picks
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Random: each node with the probability that its weight says, whatever was picked before."""
+"""Random: each node with the probability that its weight says, whatever was picked before.
 
-import itertools
+By M. Vose's form of Walker's alias method (1991): one draw and two looks into tables, however many nodes there are.
+"""
+
 import random
-from bisect import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,13 +21,34 @@ class Random:
     def __call__(self, nodes: Sequence[Node]) -> Picker:
         """Return the picker for these nodes."""
         draw, size = self.draw, len(nodes)
-        reach = list(itertools.accumulate(node.weight for node in nodes))
-        total = reach[-1]
+        weights = [node.weight for node in nodes]
 
         def pick(_call: Call) -> Node:
             return nodes[int(draw() * size)]
 
-        def pick_by_weight(_call: Call) -> Node:
-            return nodes[bisect(reach, draw() * total, hi=size - 1)]
+        if len(set(weights)) == 1:
+            return pick
+        keeps, others = aliases(weights)
 
-        return pick if len({node.weight for node in nodes}) == 1 else pick_by_weight
+        def pick_by_weight(_call: Call) -> Node:
+            point = draw() * size
+            index = int(point)
+            return nodes[index if point - index < keeps[index] else others[index]]
+
+        return pick_by_weight
+
+
+def aliases(weights: Sequence[float]) -> tuple[list[float], list[int]]:
+    """Return for each index the part of its draws that it keeps, and the index that gets the others."""
+    scale = len(weights) / sum(weights)
+    parts = [weight * scale for weight in weights]
+    poor = [index for index, part in enumerate(parts) if part < 1]
+    rich = [index for index, part in enumerate(parts) if part >= 1]
+    keeps, others = [1.0] * len(parts), list(range(len(parts)))
+    while poor and rich:
+        index, giver = poor.pop(), rich[-1]
+        keeps[index], others[index] = parts[index], giver
+        parts[giver] -= 1.0 - parts[index]
+        if parts[giver] < 1:
+            poor.append(rich.pop())
+    return keeps, others
