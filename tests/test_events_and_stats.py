@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 import p2plb
 from p2plb.balancing.balancer import Balancer
+from p2plb.balancing.call import Call
 from p2plb.discovery.registry import RegistryStatus
 from p2plb.observe.events import Event, ViewChanged, emit
 from p2plb.observe.stats import NodeStats, ServiceStats, Stats, service_stats
@@ -74,6 +76,15 @@ def test_statistics() -> None:
     shown = json.loads(json.dumps(dataclasses.asdict(stats)))
     assert shown["services"]["users"]["nodes"][1]["ejected_for"] == 0.75
     claim.release()
+
+
+def test_mishaps_of_a_strategy() -> None:
+    """F84: how often a strategy failed and a random node was picked is counted."""
+    nothing: Any = lambda _call: None  # noqa: E731  the shortest picker that is none
+    balancer = balancer_of("a", strategy=lambda _nodes: nothing)
+    for _ in range(3):
+        balancer.claim(Call("users"), 0.0)
+    assert service_stats(balancer, 0.0).mishaps == 3
 
 
 class Hanging(httpx.AsyncBaseTransport):
