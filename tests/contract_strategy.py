@@ -6,6 +6,7 @@ control at the end takes that work away and sees the same check fail.
 
 from collections import Counter, deque
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,7 +14,7 @@ from p2plb.balancing.balancer import Balancer
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
 from p2plb.balancing.view import Strategy, View
-from tests.fakes import OK, REFUSED, Driver, many, nodes, snapshot
+from tests.fakes import OK, REFUSED, Driver, hurried_threads, instance, many, nodes, snapshot
 
 CALLS = 200
 IN_FLIGHT = 6
@@ -49,6 +50,25 @@ class StrategyContract:
         some = many(4)
         pick = strategy(some)
         assert {pick_and_claim(pick(Call("users", key=number))) for number in range(200)} == set(some)
+
+    def test_one_configuration_for_many(self, strategy: Strategy) -> None:
+        """A policy is shared: pickers of two services, and of two views of one, know nothing of one another's nodes."""
+        users, orders = many(6), [Node(instance(node.id, "orders")) for node in many(3)]
+        pickers = [(some, strategy(some)) for some in (users, orders, users[:4])]
+        for number in range(60):
+            for some, pick in pickers:
+                assert pick(Call(some[0].instance.service, key=number)) in some
+
+    def test_many_threads(self, strategy: Strategy) -> None:
+        """F62: one picker serves many threads at once, without a lock of theirs."""
+        some = many(8)
+        pick = strategy(some)
+
+        def work(thread: int) -> set[Node]:
+            return {pick(Call("users", key=(thread, number))) for number in range(300)}
+
+        with hurried_threads(), ThreadPoolExecutor(4) as pool:
+            assert all(found <= set(some) for found in pool.map(work, range(4)))
 
     def test_each_node_may_leave(self, strategy: Strategy) -> None:
         """Whichever node leaves, nobody is sent to it any more, and calls go on."""

@@ -3,7 +3,9 @@
 The driver carries out the steps of `attempts` against a script that says what each node answers. Nothing here sleeps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -184,3 +186,14 @@ class Driver:
 def in_flight(balancer: Balancer) -> int:
     """Return how many calls are in flight on all nodes."""
     return sum(node.in_flight for node in balancer.view.nodes) if balancer.view is not None else 0
+
+
+@contextmanager
+def hurried_threads() -> Iterator[None]:
+    """Have threads take turns as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

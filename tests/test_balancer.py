@@ -3,11 +3,9 @@
 import functools
 import logging
 import random
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -20,7 +18,7 @@ from p2plb.balancing.strategies.guarded import Guarded
 from p2plb.balancing.strategies.least_request import LeastRequest
 from p2plb.balancing.view import Picker, Strategy, View
 from p2plb.observe.events import Event, ViewChanged
-from tests.fakes import balancer_of, first_fit, instance, node_of, snapshot
+from tests.fakes import balancer_of, first_fit, hurried_threads, instance, node_of, snapshot
 
 
 def pick(balancer: Balancer, call: Call | None = None) -> str | None:
@@ -263,16 +261,6 @@ class Unchecked(Balancer):
         node = self._pick(view, call)
         call.hold(node, node.claim())
         return node
-
-
-@contextmanager
-def hurried_threads() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 class Churn:
