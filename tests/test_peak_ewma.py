@@ -29,6 +29,12 @@ from tests.fakes import (
 )
 
 
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Each test draws the same numbers, in whichever order they run."""
+    random.seed(7)
+
+
 def seconds(peak: Peak) -> float:
     assert peak.seen is not None
     return peak.seen[0]
