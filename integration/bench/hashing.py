@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from p2plb import Call, ConsistentHash, Instance, Maglev, Node, Picker, Rendezvous
+from p2plb import Call, ConsistentHash, Instance, Maglev, Node, Picker, Rendezvous, Sticky
 from p2plb.balancing.strategies.hashing import scramble
 from p2plb.balancing.strategies.keyed import Keyed
 from p2plb.balancing.strategies.maglev import SLOTS, Table
@@ -132,6 +132,24 @@ def table(sizes: list[int]) -> None:
             print(f"; {size(again):4.1f} MiB", flush=True)
 
 
+def sessions(count: int = 10, keys: int = 5000) -> str:
+    """Return what becomes of sticky sessions when one of `count` instances dies and another one joins."""
+    some = nodes(count + 1)
+    strategy = Sticky()
+
+    def homes(those: list[Node]) -> list[str]:
+        pick = strategy(those)
+        return [pick(Call("bench", key=key)).id for key in range(keys)]
+
+    before, joined, died = homes(some[:-1]), homes(some), homes(some[1:])
+    heirs = Counter(new for old, new in zip(before, died, strict=True) if old == some[0].id)
+    others = sum(old != new for old, new in zip(before, died, strict=True)) - heirs.total()
+    uneven = max(heirs.values()) * count / heirs.total()
+    moved_by_join = sum(map(str.__ne__, before, joined))
+    moves = f"moved when one of {count} joined: {moved_by_join}; when one died, of others: {others}"
+    return f"Sticky, sessions {moves}; heirs of its own: max/mean {uneven:.2f}"
+
+
 def main() -> None:
     """Read the arguments and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -146,6 +164,7 @@ def main() -> None:
         print(f"{arguments.keys} keys, 20 instances, PYTHONHASHSEED {' and '.join(SEEDS)}: the owners {verdict}")
     else:
         table(arguments.sizes)
+        print(sessions())
 
 
 if __name__ == "__main__":
