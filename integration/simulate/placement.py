@@ -11,7 +11,6 @@ from integration.simulate.report import Cell, table
 from integration.simulate.world import World, seeded
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
-from p2plb.balancing.strategies.sticky import Sticky
 from p2plb.balancing.view import Picker, Strategy
 
 SERVICE = "users"
@@ -112,7 +111,7 @@ def report_moved(makers: Mapping[str, Maker], **_changes: int) -> str:
     """Return the table of keys that move."""
     rows: dict[str, Sequence[Cell]] = {}
     for name, made in strategies(makers).items():
-        if is_keyed(made) and not isinstance(made, Sticky):  # which remembers: nothing moves when somebody joins
+        if is_keyed(made):
             found = moved(made)
             rows[name] = [found.leave, found.join, heirs(made)]
     columns = ("leave: moved/least possible", "join: moved/least possible", "max/mean of the heirs of one of 10")
