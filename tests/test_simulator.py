@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from integration.simulate import placement, prefix, queues, ramp
+from integration.simulate import placement, prefix, queues, ramp, subsets
 from integration.simulate.contenders import ORACLE, VARIANTS, is_keyed, makers
 from integration.simulate.servers import Job, Queue, Shared
 from integration.simulate.setting import Result, Setting, play
@@ -140,6 +140,22 @@ def test_a_newcomer_is_not_flooded() -> None:
     assert fair is not None
     assert fair <= 1.0
     assert most < 2.0
+
+
+def test_calls_stay_in_their_zone() -> None:
+    """With as many instances as callers in each zone no call leaves it, and no instance has more than its part."""
+    setting = replace(queues.SETTINGS["zones"][1], calls=3_000)
+    aware, blind = (play(setting, MAKERS[who]) for who in ("ZoneAware", "LeastRequest"))
+    assert queues.at_home(aware) == 1.0
+    assert queues.at_home(blind) == pytest.approx(1 / 3, abs=0.05)
+    assert aware.unevenness() < 1.2
+
+
+def test_subsets() -> None:
+    """A join or a leave changes at most one member of a subset; the busiest instance is near what theory expects."""
+    found = subsets.spread(clients=100, instances=100, size=10)
+    assert found.leave == found.join == 1
+    assert found.unevenness <= 1.3 * subsets.theory(clients=100, instances=100, size=10)
 
 
 def test_the_prefix_cache() -> None:

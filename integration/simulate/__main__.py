@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from integration.simulate import placement, prefix, queues, ramp
+from integration.simulate import placement, prefix, queues, ramp, subsets
 from integration.simulate.contenders import ORACLE, Maker, makers
 
 Report = Callable[..., str]
@@ -19,7 +19,7 @@ Report = Callable[..., str]
 def situations() -> dict[str, Report]:
     """Return what makes the table of each situation, by name."""
     found: dict[str, Report] = {name: by_name(name) for name in queues.SETTINGS}
-    return found | {"ramp": ramp.report, "prefix": prefix.report} | placement.REPORTS
+    return found | {"ramp": ramp.report, "prefix": prefix.report, "subsets": subsets.report} | placement.REPORTS
 
 
 def by_name(name: str) -> Report:

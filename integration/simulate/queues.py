@@ -13,6 +13,7 @@ COLUMNS = ("p50 ms", "p99 ms", "p99.9 ms", "p99/oracle's", "max/mean load", "fai
 SLOW = 10.0
 JOIN = 0.3
 NEWCOMER = 100
+ZONES = ("a", "b", "c")
 WINDOW = 0.25
 
 
@@ -68,6 +69,7 @@ SETTINGS: dict[str, tuple[str, Setting]] = {
     "rolling": ("each of ten instances replaced, load 0.5", Setting(script=rolling, load=0.5)),
     "joins": ("an eleventh instance joins, load 0.6", Setting(script=joins, mean=0.004)),
     "cold": ("an eleventh instance joins cold, load 0.6", Setting(script=cold, mean=0.004)),
+    "zones": ("twelve instances and clients in three zones, load 0.6", Setting(clients=12, size=12, zones=ZONES)),
 }
 JOINING = {"joins", "cold"}
 
@@ -79,10 +81,20 @@ def report(name: str, makers: Mapping[str, Maker], **changes: int) -> str:
     results = {who: play(setting, maker) for who, maker in makers.items()}
     best = results["oracle"].quantile(0.99)
     rows = {who: row(one, best) for who, one in results.items()}
-    if name not in JOINING:
-        return table(f"{name}: {title}", rows, COLUMNS)
-    rows = {who: [*cells, *newcomer(setting, results[who])] for who, cells in rows.items()}
-    return table(f"{name}: {title}", rows, (*COLUMNS, "s to a fair share", "most/fair share"))
+    columns: tuple[str, ...] = COLUMNS
+    if name in JOINING:
+        rows = {who: [*cells, *newcomer(setting, results[who])] for who, cells in rows.items()}
+        columns = (*COLUMNS, "s to a fair share", "most/fair share")
+    if setting.zones == ZONES:
+        rows = {who: [*cells, at_home(results[who])] for who, cells in rows.items()}
+        columns = (*COLUMNS, "in the own zone")
+    return table(f"{name}: {title}", rows, columns)
+
+
+def at_home(result: Result) -> float:
+    """Return which part of the calls stayed in the caller's zone."""
+    zones = {record(number).id: ZONES[number % len(ZONES)] for number in range(len(result.servers))}
+    return sum(zones[one.server] == one.zone for one in result.counted) / len(result.counted)
 
 
 def row(result: Result, best: float) -> list[Cell]:
