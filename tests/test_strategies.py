@@ -42,6 +42,7 @@ def by_remainder(nodes: Sequence[Node]) -> Picker:
 STRATEGIES: dict[str, Strategy] = {
     "round robin": RoundRobin(),
     "weighted round robin": WeightedRoundRobin(),
+    "weighted round robin, reported": WeightedRoundRobin(reported=True),
     "random": Random(),
     "least request": LeastRequest(),
     "least request of five": LeastRequest(choices=5),

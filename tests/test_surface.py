@@ -105,7 +105,7 @@ def test_unknown_name() -> None:
         ("SlowStart", "inner seconds aggression least clock draw"),
         ("Sticky", "key cookie strict inner ttl size clock"),
         ("Subset", "inner size client"),
-        ("WeightedRoundRobin", "draw"),
+        ("WeightedRoundRobin", "reported clock draw"),
         ("Where", "inner where otherwise"),
         ("ZoneAware", "inner zone hard callers min_size draw"),
         ("ConsistentHash", "key without_key bounded_load slack"),

@@ -19,6 +19,7 @@ ORACLE = "oracle"
 EXTRA: dict[str, dict[str, Any]] = {"Subset": {"size": 20}, "Where": {"where": {}}, "ZoneAware": {"zone": "a"}}
 """What a strategy needs beside an inner one."""
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "WeightedRoundRobin, reported": ("WeightedRoundRobin", {"reported": True}),
     "ConsistentHash, bounded": ("ConsistentHash", {"bounded_load": 1.25}),
     "Maglev, bounded": ("Maglev", {"bounded_load": 1.25}),
 }

@@ -62,7 +62,8 @@ class Queue:
         self.served = 0
         self._world = world
         self._free = [0.0] * workers
-        self._meter = LoadMeter(world.clock, float)
+        self._used = 0.0
+        self._meter = LoadMeter(world.clock, lambda: self._used)
         self._in_work: dict[Job, Answer] = {}
 
     def serve(self, job: Job, answer: Answer) -> None:
@@ -91,12 +92,13 @@ class Queue:
         """Come back, with nothing to do."""
         self.up = True
         self._free = [self._world.now] * len(self._free)
-        self._meter = LoadMeter(self._world.clock, float)
+        self._meter = LoadMeter(self._world.clock, lambda: self._used)
 
     def _done(self, job: Job, begun: Begun) -> None:
         answer = self._in_work.pop(job, None)
         if answer is not None:
             self.served += 1
+            self._used += job.work / self.speed
             answer(answered(self._meter, begun))
 
 
@@ -114,7 +116,8 @@ class Shared:
         self._attained = 0.0
         self._since = 0.0
         self._ends: list[tuple[float, int, Begun, Answer]] = []
-        self._meter = LoadMeter(world.clock, float)
+        self._used = 0.0
+        self._meter = LoadMeter(world.clock, lambda: self._used)
         self._planned = 0
 
     def serve(self, job: Job, answer: Answer) -> None:
@@ -137,7 +140,9 @@ class Shared:
         return min(1.0, self._capacity / len(self._ends)) if self._ends else 0.0
 
     def _advance(self) -> None:
-        self._attained += (self._world.now - self._since) * self._rate()
+        attained = (self._world.now - self._since) * self._rate()
+        self._attained += attained
+        self._used += attained * len(self._ends)
         self._since = self._world.now
 
     def _plan(self) -> None:

@@ -2,11 +2,13 @@
 
 import itertools
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
+from p2plb.balancing.strategies.reported import ReportedTurns
 from p2plb.balancing.strategies.turns import cycle
 from p2plb.balancing.view import Picker
 
@@ -32,13 +34,19 @@ class WeightedRoundRobin:
 
     Over one cycle the shares are exact if the weights have a common measure (whole numbers, halves, … thousandths) and
     add up to at most 16,384 of it; else they are rounded to that. This is stride scheduling (Waldspurger, Weihl, 1995),
-    which gRPC's weighted round robin uses too. `draw` returns a random number from 0 up to 1.
+    which gRPC's weighted round robin uses too. With `reported=True` weights are what instances report
+    (`p2plb.LoadReportMiddleware`), requests a second for each unit of processor, in place of the records' once two have
+    reported for ten seconds. `draw` returns a random number from 0 up to 1, `clock` seconds.
     """
 
+    reported: bool = False
+    clock: Callable[[], float] = field(default=time.monotonic, kw_only=True, repr=False)
     draw: Callable[[], float] = field(default=random.random, kw_only=True, repr=False)
 
     def __call__(self, nodes: Sequence[Node]) -> Picker:
         """Return the picker for these nodes."""
+        if self.reported:
+            return ReportedTurns(nodes, self.clock, self.draw).pick
         return in_turn(nodes, cycle([node.weight for node in nodes]), self.draw)
 
 
