@@ -17,7 +17,7 @@ from p2plb.balancing.call import Outcome
 from p2plb.balancing.view import Strategy
 
 MAKERS = makers()
-CALLS = 5_000
+CALLS = 2_000
 
 
 def run(name: str, who: str) -> Result:
@@ -41,14 +41,14 @@ def test_one_seed_one_run() -> None:
 
 def test_one_instance_is_the_queue_of_the_textbook() -> None:
     """One instance at load 0.6 with random work is M/M/1: a call takes 1/(1 - 0.6) of its work, on the average."""
-    result = play(Setting(size=1, clients=1, calls=20_000), MAKERS["RoundRobin"])
+    result = play(Setting(size=1, clients=1, calls=10_000), MAKERS["RoundRobin"])
     mean = sum(one.seconds for one in result.counted) / len(result.counted)
-    assert mean == pytest.approx(0.010 / 0.4, rel=0.1)
+    assert mean == pytest.approx(0.010 / 0.4, rel=0.15)
 
 
 def test_the_oracle_is_one_central_queue() -> None:
     """The oracle's mean wait is Erlang's for ten workers that share one queue."""
-    result = play(Setting(load=0.8, calls=20_000), MAKERS[ORACLE])
+    result = play(Setting(load=0.8, calls=10_000), MAKERS[ORACLE])
     mean = sum(one.seconds for one in result.counted) / len(result.counted)
     assert mean == pytest.approx(0.010 * (1 + erlang_c(10, 8.0) / 2.0), rel=0.1)
 
@@ -106,7 +106,7 @@ def test_each_situation_makes_a_table(name: str) -> None:
 def test_no_call_fails_while_instances_come_and_go(who: str) -> None:
     """F01, F02: nothing fails for any strategy, whether an instance dies or all are replaced."""
     for name in ("dies", "rolling"):
-        result = play(replace(queues.SETTINGS[name][1], calls=1_500), MAKERS[who])
+        result = play(replace(queues.SETTINGS[name][1], calls=1_500, clients=1), MAKERS[who])
         assert result.log.failed == 0
         assert len(result.log.done) == 1_500
 
@@ -124,18 +124,26 @@ def test_a_hot_key_stays_within_the_bound(who: str) -> None:
     assert placement.hot_key(made(who.partition(",")[0]), calls=4_000).in_flight > 2.0
 
 
-@pytest.mark.parametrize("who", [who for who in MAKERS if who != ORACLE and is_keyed(made(who))])
+@pytest.mark.parametrize("who", [who for who in MAKERS if who not in {ORACLE, *VARIANTS} and is_keyed(made(who))])
 def test_few_keys_move(who: str) -> None:
     """When one of 100 instances leaves or joins, hardly more keys move than must."""
     bound = 2.5 if who.startswith("Maglev") else 1.05
-    found = placement.moved(made(who), keys=4_000, times=6)
+    found = placement.moved(made(who), keys=3_000, times=2)
     assert found.leave <= bound
     assert found.join <= bound
 
 
+def test_sessions_stay() -> None:
+    """Of sticky sessions only those of an instance that leaves move, to all others alike; none moves to a newcomer."""
+    sticky = made("Sticky")
+    found = placement.moved(sticky, keys=2_000, times=2)
+    assert (found.leave, found.join) == (1.0, 0.0)
+    assert placement.heirs(sticky, keys=10_000) <= 1.3
+
+
 def test_a_newcomer_is_not_flooded() -> None:
     """F19: an instance that joins has its share within a second, and never twice that."""
-    setting = replace(queues.SETTINGS["joins"][1], calls=10_000)
+    setting = replace(queues.SETTINGS["joins"][1], calls=6_000)
     fair, most = queues.newcomer(setting, play(setting, MAKERS["LeastRequest"]))
     assert fair is not None
     assert fair <= 1.0
@@ -171,7 +179,7 @@ KEPT: tuple[str, str] = ("LeastRequest", "ConsistentHash")
 
 def test_one_slow_instance() -> None:
     """F08: with one of ten instances ten times slower p99 is near that of the nine others; turns are far worse."""
-    setting = replace(queues.SETTINGS["slow"][1], calls=5_000)
+    setting = replace(queues.SETTINGS["slow"][1], calls=4_000)
     without = replace(setting, size=9, load=setting.load * 10 / 9, script=lambda _stage: None)
     for who in ("PeakEwma", "Probing"):
         assert p99(setting, who) <= 1.3 * p99(without, who)
@@ -184,6 +192,6 @@ def p99(setting: Setting, who: str) -> float:
 
 def test_the_ramp() -> None:
     """On shared machines what instances report is worth more than turns: p99.9 is at least 1.5 times better."""
-    setting = replace(ramp.SETTING, calls=10_000)
+    setting = replace(ramp.SETTING, clients=20, size=20, calls=8_000)
     turns, reports = (ramp.tails(setting, MAKERS[who], [1.35])[0] for who in ("WeightedRoundRobin", "Probing"))
     assert 1.5 * reports < turns

@@ -74,14 +74,15 @@ class Moved:
 def moved(made: Strategy, *, size: int = 100, keys: int = 10_000, times: int = 8) -> Moved:
     """Return what moves, as the mean of some nodes that leave and some that join."""
     some, left, joined = nodes(size + times), Counter[bool](), Counter[bool]()
-    before = owners(made(some[:size]), keys)
     for number in range(times):
         leaver, newcomer = some[number * size // times], some[size + number]
+        before = owners(made(some[:size]), keys)  # anew: a strategy may remember what it has done with a key
         after = owners(made([one for one in some[:size] if one is not leaver]), keys)
         left.update(old == leaver.id for old, new in zip(before, after, strict=True) if old != new)
+        before = owners(made(some[:size]), keys)
         after = owners(made([*some[:size], newcomer]), keys)
         joined.update(new == newcomer.id for old, new in zip(before, after, strict=True) if old != new)
-    return Moved(left.total() / left[True], joined.total() / joined[True])
+    return Moved(left.total() / max(1, left[True]), joined.total() / max(1, joined[True]))
 
 
 def heirs(made: Strategy, *, size: int = 10, keys: int = 20_000) -> float:
