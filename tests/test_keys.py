@@ -39,6 +39,13 @@ def test_keys(key: Key, request_: httpx.Request, value: str | None) -> None:
     assert key(request_) == value
 
 
+@pytest.mark.parametrize("odd", ['a={"x":1}', "a=1,2 3", "no value", "a=\\", "=", ""])
+def test_cookies_beside_odd_ones(odd: str) -> None:
+    """A cookie that somebody else has set, however odd, hides none of the others."""
+    for headers in ([("cookie", f"{odd}; session=s1")], [("cookie", odd), ("cookie", "session=s1; session=s2")]):
+        assert cookie("session")(httpx.Request("GET", "http://users/", headers=headers)) == "s1"
+
+
 @pytest.mark.parametrize("make", [header, query, cookie])
 @pytest.mark.parametrize("name", ["", None, 7, b"x"])
 def test_wrong_names(make: Callable[[Any], Key], name: Any) -> None:

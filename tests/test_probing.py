@@ -82,6 +82,15 @@ def test_a_newcomer_gets_one_call() -> None:
     assert shares([*some, newcomer], explore=0.3)["newcomer"] > 10
 
 
+def test_a_newcomer_that_fails_draws_no_calls() -> None:
+    """F11: who has only failed so far, however fast, has had its one call."""
+    some = [report(node, 2, 0.01) for node in nodes("a", "b")]
+    broken = nodes("broken")[0]
+    broken.health.peak.failed(0.001, NOW)
+    assert shares([*some, broken])["broken"] == 0
+    assert shares([*some, broken], explore=0.3)["broken"] > 10
+
+
 def test_what_is_to_be_avoided_is_no_candidate() -> None:
     """F21: a node that the call has tried is passed over, however well it reports."""
     some = [report(node, 1, latency) for node, latency in zip(nodes("a", "b", "c"), (0.01, 0.02, 0.03), strict=True)]

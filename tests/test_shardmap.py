@@ -159,6 +159,14 @@ def test_replicas_are_distinct_and_begin_with_the_owner() -> None:
         assert found.replicas(key, 9) == found.replicas(key, 5)
 
 
+def test_the_owner_alone_is_no_ranking() -> None:
+    """Where one replica is asked for, as each call does, all the others are not."""
+    found = fill(snapshot(*ids(20)))
+    for key in range(20):
+        assert found.replicas(key, 1) == (found.owner(key),)
+    assert not found._ranked
+
+
 def test_the_second_owns_what_the_first_leaves() -> None:
     """The next replica is who owns the key once the owner has left, so its data may be there already."""
     found = fill(snapshot(*ids(5)))

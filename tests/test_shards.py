@@ -230,6 +230,29 @@ async def test_a_redirect_to_another_service(world: World) -> None:
 
 
 @everywhere
+async def test_a_redirect_from_an_owner_that_leaves(world: World) -> None:
+    """A POST that its owner has carried out is not sent again because the owner leaves before the redirect."""
+    instances = Instances(world, "a", "b")
+    seen: list[str] = []
+
+    def inner(one: p2plb.Instance) -> Any:
+        def see_other(request: httpx.Request) -> httpx.Response:
+            seen.append(request.method)
+            instances.registry.remove(one.id)
+            while any(node.id == one.id for node in client.raw.stats().services["users"].nodes):
+                time.sleep(0.001)
+            return world.httpx.Response(303, headers={"location": "/result"})  # type: ignore[no-any-return]  # of either family
+
+        return world.mock(see_other)
+
+    async with world.client(instances.registry, inner=inner, follow_redirects=True) as client:
+        with pytest.raises(NoInstances):
+            await Sharded(client).post("user-42", URL)
+    assert seen == ["POST"]
+    instances.registry.close()
+
+
+@everywhere
 async def test_wrong_arguments(world: World) -> None:
     """What can't be meant is an error that says what to write, and nothing is sent."""
     instances = Instances(world, "a", "b")

@@ -5,15 +5,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
 
 import p2plb
-from p2plb import Call, LeastRequest, NoInstances, RoundRobin, Sticky
+from p2plb import Call, LeastRequest, NoInstances, RoundRobin, Sticky, Subset
 from p2plb.balancing.balancer import Balancer
 from p2plb.discovery.memory import MemoryRegistry
 from p2plb.instance import Instance
 from tests.drivers import World, everywhere
-from tests.fakes import Clock, many, snapshot
+from tests.fakes import Clock, first_fit, instance, many, snapshot
 from tests.scripted import Script, ScriptedServer, answer, serving
 
 SESSIONS = 2000
@@ -86,6 +87,22 @@ def test_a_drain_moves_sessions() -> None:
     draining = Instance(home, "users", "http://x.example:80", state="draining")
     balancer.update(snapshot(other, draining, revision=2))
     assert served(balancer, "s") == other
+
+
+def test_a_call_out_of_its_sight_moves_no_session() -> None:
+    """What one call asks for by `call(where=)` is another one's to serve; the session's own instance keeps it."""
+    others = [instance(one, metadata={"v": "2"}) for one in "bc"]
+    balancer = Balancer("users", Sticky(inner=first_fit))
+    balancer.update(snapshot("a", *others))
+    assert served(balancer, "s") == "a"
+    call = Call("users", key="s", among={"v": "2"})
+    node = balancer.claim(call, 0.0)
+    call.release()
+    assert node is not None
+    assert node.id == "b"
+    assert served(balancer, "s") == "a"
+    balancer.update(snapshot(*others, revision=2))
+    assert served(balancer, "s") == "b"
 
 
 def test_all_to_be_avoided() -> None:
@@ -216,6 +233,26 @@ async def test_the_cookie_of_a_gateway(world: World, servers: dict[str, Scripted
             unknown = await client.get("http://users/", headers={"cookie": "p2plb=http://evil.example"})
             assert unknown.text in "abc"
             assert unknown.headers["set-cookie"].startswith(f"p2plb={unknown.text};")
+
+
+@everywhere
+async def test_the_cookie_within_another_strategy(world: World, servers: dict[str, ScriptedServer]) -> None:
+    """The cookie is set whatever strategy stands around, but not by a call that is bound to others."""
+    strategy = Subset(Sticky(cookie="p2plb"), 2)
+    with registered(servers) as registry:
+        async with world.client(registry, strategy=strategy) as client:
+            found = await client.get("http://users/", extensions=p2plb.call(where={}))
+            assert "set-cookie" not in found.headers
+            found = await client.get("http://users/")
+            assert found.headers["set-cookie"].startswith(f"p2plb={found.text};")
+
+
+@pytest.mark.parametrize(("scheme", "ends"), [("http", "SameSite=Lax"), ("https", "; Secure")])
+def test_a_cookie_that_came_safely_leaves_safely(scheme: str, ends: str) -> None:
+    """Over https the cookie is for https alone."""
+    call, response = Call("users", httpx.Request("GET", f"{scheme}://users/")), httpx.Response(200)
+    Sticky(cookie="p2plb").sign(call, "a", response)
+    assert response.headers["set-cookie"].endswith(ends)
 
 
 @everywhere

@@ -13,7 +13,7 @@ from p2plb.balancing.attempts import Step, attempts
 from p2plb.balancing.balancer import Balancer
 from p2plb.balancing.call import Call, Ending, GiveUp, Outcome, Via
 from p2plb.balancing.slots import Slots
-from p2plb.balancing.strategies.sticky import Sticky
+from p2plb.balancing.strategies.sticky import signer
 from p2plb.balancing.view import Strategy
 from p2plb.calling.fallback import Bypass, falls_back, first_way, host_of, usable
 from p2plb.calling.options import options, record
@@ -250,9 +250,9 @@ class Core:
         emit(self.observers, CallEnded(call.service, len(call.history), now - call.started, status, error, call.via))
 
     def _sign(self, call: Call) -> None:
-        """Have a sticky session's cookie set on its answer."""
-        strategy = self.services.policy(call.service).strategy
-        if not isinstance(strategy, Sticky) or call.outcome is None:
+        """Have a sticky session's cookie set on its answer; a call that was bound elsewhere says nothing of it."""
+        strategy = signer(self.services.policy(call.service).strategy)
+        if strategy is None or call.outcome is None or call.among is not None:
             return
         if (instance := call.served().instance) is not None:
             strategy.sign(call, instance.id, call.outcome.response)

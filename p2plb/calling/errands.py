@@ -16,7 +16,6 @@ from p2plb.calling.core import Core
 from p2plb.calling.options import bound, options
 from p2plb.discovery.registry import Listener, Watch
 from p2plb.discovery.snapshot import Snapshot
-from p2plb.errors import NoInstances
 from p2plb.instance import Instance, check_number
 from p2plb.sharding.computed import Computed
 from p2plb.sharding.scattering import NotSent
@@ -107,10 +106,13 @@ def ends_at(timeout: float | None, concurrency: int) -> float | None:
     return time.monotonic() + timeout
 
 
-def changed_hands(error: NoInstances, before: ShardMap, now: ShardMap) -> bool:
-    """Whether a call met nobody because its owner has just left, and was never sent."""
+def changed_hands(error: Any, request: Any, before: ShardMap, now: ShardMap) -> bool:
+    """Whether a request met nobody because its owner has just left, and was never sent.
+
+    After a redirect the error is of another request: the first one has been answered.
+    """
     served = getattr(error, "p2plb", None)
-    return served is not None and not served.attempts and now is not before
+    return served is not None and not served.attempts and error.request is request and now is not before
 
 
 def check_count(replicas: int) -> None:

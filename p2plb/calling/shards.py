@@ -110,7 +110,7 @@ class Shards(_Shards, Generic[Request, Response]):
             try:
                 return self._send(request, **send)
             except NoInstances as error:
-                if not changed_hands(error, found, self._find()):
+                if not changed_hands(error, request, found, self._find()):
                     raise
 
     def get(self, key: Any, url: Any, **options: Any) -> Response:
@@ -197,7 +197,7 @@ class AsyncShards(_Shards, Generic[Request, Response]):
             try:
                 return await self._send(request, **send)
             except NoInstances as error:
-                if not changed_hands(error, found, await self._find()):
+                if not changed_hands(error, request, found, await self._find()):
                     raise
 
     async def get(self, key: Any, url: Any, **options: Any) -> Response:

@@ -8,7 +8,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -57,15 +56,18 @@ def query(name: str) -> Key:
 
 
 def cookie(name: str) -> Key:
-    """Return a key that is the value of a cookie that the request carries."""
+    """Return a key that is the value of the (first) cookie of this name that the request carries.
+
+    Whatever the other cookies look like: the standard library's parser gives all up for one that it finds odd.
+    """
     _check(name, "cookie")
 
     def key(request: Any) -> str | None:
-        try:
-            found = SimpleCookie(request.headers.get("cookie", "")).get(name)
-        except CookieError:
-            return None
-        return None if found is None else found.value
+        for pair in ";".join(request.headers.get_list("cookie")).split(";"):
+            found, equals, value = pair.partition("=")
+            if equals and found.strip() == name:
+                return value.strip().strip('"')
+        return None
 
     return key
 

@@ -87,8 +87,8 @@ class _Pools:
                 continue
             report = health.report
             if report is None:
-                if health.latency is None and not node.in_flight:
-                    return node  # nobody has heard of it: this call will tell
+                if health.peak.seen is None and not node.in_flight:
+                    return node  # nobody has heard of it, not even a failure: this call will tell
             elif report.at >= oldest and report.in_flight is not None:
                 latency = health.latency or 0.0 if report.latency is None else report.latency
                 known.append((latency, (report.in_flight + node.in_flight) / weight, order, node))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cachetools import TTLCache
 
@@ -87,7 +87,8 @@ class Sticky:
         """Set the cookie on an answer, unless its request named the node that has served it."""
         if self.cookie is None or cookie(self.cookie)(call.request) == node_id:
             return
-        line = f"{self.cookie}={node_id}; Path=/; HttpOnly; SameSite=Lax".encode("ascii")
+        secure = "; Secure" if call.request.url.scheme in {"https", "wss"} else ""
+        line = f"{self.cookie}={node_id}; Path=/; HttpOnly; SameSite=Lax{secure}".encode("ascii")
         response.headers = type(response.headers)([*response.headers.raw, (b"set-cookie", line)])
 
     def _sessions(self, nodes: Sequence[Node]) -> "Sessions":
@@ -98,7 +99,15 @@ class Sticky:
             found = Sessions(self.size, self.ttl, self.clock)
         for node in nodes:
             self._tables.setdefault(node.health, found)
+        found.meet(nodes)
         return found
+
+
+def signer(strategy: Any) -> Sticky | None:
+    """Return the strategy that signs answers: this one, or one that it stands around."""
+    while strategy is not None and not isinstance(strategy, Sticky):
+        strategy = getattr(strategy, "inner", None)
+    return strategy
 
 
 class Sessions:
@@ -106,8 +115,18 @@ class Sessions:
 
     def __init__(self, size: int, ttl: float, clock: Callable[[], float]) -> None:
         self._bound: TTLCache[int, Bound] = TTLCache(size, ttl, timer=clock)
+        self._nodes: WeakValueDictionary[str, Node] = WeakValueDictionary()
         self._lock = threading.Lock()
         forks.watch(self)
+
+    def meet(self, nodes: Sequence[Node]) -> None:
+        """Take in nodes that pickers go by."""
+        self._nodes.update((node.id, node) for node in nodes)
+
+    def has_left(self, name: str) -> bool:
+        """Whether an instance is in force no more; who is may be out of a picker's sight, as by `call(where=)`."""
+        node = self._nodes.get(name)
+        return node is None or node.retired
 
     def find(self, session: int) -> Bound:
         """Return what a session is bound to, and count that as a use."""
@@ -140,7 +159,7 @@ def _by_key(key: Key, by_id: dict[str, Node], inner: Picker, sessions: Sessions)
         while True:
             before = sessions.find(session)
             node = _usable(by_id, before, call) or inner(call)
-            now = _next(by_id, before, node)
+            now = _next(by_id, sessions, before, node)
             # What `inner` picks although it is to be avoided is no place for a session: it is asked again.
             if now == before or node in call.avoid or sessions.bind(session, before, now):
                 return node
@@ -153,9 +172,9 @@ def _usable(by_id: dict[str, Node], bound: Bound, call: Call) -> Node | None:
     return next((node for node in nodes if node is not None and node not in call.avoid), None)
 
 
-def _next(by_id: dict[str, Node], before: Bound, node: Node) -> Bound:
+def _next(by_id: dict[str, Node], sessions: Sessions, before: Bound, node: Node) -> Bound:
     """Return what a session is bound to once `node` serves it."""
-    if before.home not in by_id:
+    if before.home not in by_id and sessions.has_left(before.home):
         return Bound(node.id)
     return before if node.id == before.home else Bound(before.home, node.id)
 
