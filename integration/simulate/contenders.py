@@ -19,9 +19,9 @@ ORACLE = "oracle"
 EXTRA: dict[str, dict[str, Any]] = {"Subset": {"size": 20}, "Where": {"where": {}}, "ZoneAware": {"zone": "a"}}
 """What a strategy needs beside an inner one."""
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "WeightedRoundRobin, reported": ("WeightedRoundRobin", {"reported": True}),
-    "ConsistentHash, bounded": ("ConsistentHash", {"bounded_load": 1.25}),
-    "Maglev, bounded": ("Maglev", {"bounded_load": 1.25}),
+    "WeightedRoundRobin+reported": ("WeightedRoundRobin", {"reported": True}),
+    "ConsistentHash+bounded": ("ConsistentHash", {"bounded_load": 1.25}),
+    "Maglev+bounded": ("Maglev", {"bounded_load": 1.25}),
 }
 """Contenders that are not as they are by default."""
 
@@ -87,4 +87,6 @@ def makers() -> dict[str, Maker]:
 
 def by_name(name: str, **options: Any) -> Maker:
     """Return what makes the strategy of this name."""
-    return lambda world, _servers, zone: strategy(name, world, zone=zone or "a", **options)
+    return lambda world, _servers, zone: strategy(
+        name, world, zone=zone or "a", client=f"{world.rng.random()}", **options
+    )
