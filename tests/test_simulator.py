@@ -4,7 +4,10 @@ The full tables are printed by `python -m integration.simulate`.
 """
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +100,16 @@ def test_each_situation_makes_a_table(name: str) -> None:
     text = queues.report(name, some, calls=1_000)
     assert text.startswith(f"{name}: ")
     assert all(f"    {who} " in text for who in some)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """The command prints the tables that are asked for, and draws the ramp to a file."""
+    plot = tmp_path / "ramp.svg"
+    what = ["ramp", "--only", "RoundRobin", "--calls", "100", "--plot", str(plot)]
+    command = [sys.executable, "-m", "integration.simulate", *what]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # fonts stay open where they are drawn
+    assert done.stdout.startswith("ramp: ")
+    assert "<svg" in plot.read_text("utf-8")
 
 
 # --- what must hold of all ---------------------------------------------------------------------------------------
