@@ -105,8 +105,27 @@ def test_steps(weights: list[float], expected: list[int]) -> None:
     assert steps(weights) == expected
 
 
-def test_one_report_cannot_take_all() -> None:
-    """A report beyond all others counts as ten times the mean, so that a turn is found soon."""
+@pytest.mark.parametrize(
+    ("said", "part"),
+    [
+        ({"rate": 1e6, "utilization": 1e-6}, 10 / 14),
+        ({"rate": 1e6, "utilization": 5e-324}, 10 / 14),
+        ({"rate": 1e-300, "utilization": 1.0, "errors": 1e6}, 0.01 / 4.01),
+    ],
+)
+def test_one_report_cannot_take_all(said: dict[str, float], part: float) -> None:
+    """F85: nonsense counts as ten times or a hundredth of what the others report, and breaks nothing."""
+    clock, some = Clock(), nodes("a", "b", "c", "d", "liar")
+    for node in some[:-1]:
+        report(node, clock, rate=100, utilization=0.5)
+    report(some[-1], clock, **said)
+    pick = made(some, clock)
+    settle(pick, clock)
+    assert shares(pick).get("liar", 0.0) == pytest.approx(part, rel=0.05)
+
+
+def test_a_turn_is_found_soon() -> None:
+    """A weight beyond all others counts as ten times the mean."""
     found = steps([1.0] * 99 + [1e9])
     assert found[-1] == 65_535
     assert min(found) >= 1

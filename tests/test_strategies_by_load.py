@@ -53,11 +53,14 @@ def test_turns_of_a_cycle(weights: list[float], turns: list[int]) -> None:
     assert counts(weights) == turns
 
 
-@pytest.mark.parametrize("weights", [[0.12345, 1.0, 1000.0], [3.14159, 2.71828, 1.41421, 0.57721]])
+@pytest.mark.parametrize(
+    "weights", [[0.12345, 1.0, 1000.0], [3.14159, 2.71828, 1.41421, 0.57721], [1e-10, 2e-10], [1e-10, 1.0]]
+)
 def test_turns_of_odd_weights(weights: list[float]) -> None:
     """Weights without a common measure are rounded to a cycle of bounded length, and none of them to nothing."""
     turns = counts(weights)
     assert sum(turns) == pytest.approx(LONGEST, abs=len(weights))
+    assert min(turns) >= 1
     for turn, weight in zip(turns, weights, strict=True):
         assert turn == pytest.approx(LONGEST * weight / sum(weights), abs=1)
 

@@ -27,7 +27,19 @@ from p2plb.balancing.strategies.where import Where, matches, wish
 from p2plb.balancing.strategies.zone_aware import ZoneAware, proportional
 from p2plb.balancing.view import Picker, Strategy
 from p2plb.errors import NoInstances
-from tests.fakes import REFUSED, UNAVAILABLE, Clock, Driver, Scripted, balancer_of, instance, many, node_of, nodes
+from tests.fakes import (
+    REFUSED,
+    UNAVAILABLE,
+    Clock,
+    Driver,
+    Scripted,
+    balancer_of,
+    instance,
+    many,
+    node_of,
+    nodes,
+    snapshot,
+)
 
 CALLS = 4000
 
@@ -357,6 +369,13 @@ def test_the_age_outlives_views_and_clients() -> None:
     assert shares(slow([*again[:4], Node(some[4].instance, Health())]), calls=500)["n0004"] < 50
 
 
+def test_a_newcomer_that_alone_may_serve() -> None:
+    """F18: a new node serves all that nobody else may, however new it is."""
+    _, slow, some = newcomer(Where(RoundRobin(), {"version": "2"}, otherwise="none"))
+    some[-1].instance = instance("new", metadata={"version": "2"})
+    assert shares(slow(some), calls=50) == {"new": 50}
+
+
 def test_a_key_goes_to_its_next_candidate() -> None:
     """F18: under a hash a newcomer's keys go, as long as it is new, mostly where they were before."""
     clock, slow, some = newcomer(ConsistentHash())
@@ -429,6 +448,19 @@ def test_where_otherwise_none() -> None:
     for pick, one in ((where(some[:1]), call()), (where(some), call(some[1]))):
         with pytest.raises(NoInstances, match="none that can serve has version=2 in its metadata"):
             pick(one)
+
+
+@pytest.mark.parametrize("where_is_it", [{"priority": 1}, {"zone": "b"}])
+def test_those_that_match_stand_elsewhere(where_is_it: dict[str, Any]) -> None:
+    """Who alone may serve the call serves it, whatever its priority or zone; with nobody at all the call ends."""
+    old = [instance(one, zone="a", metadata={"version": "1"}) for one in "abcdef"]
+    new = instance("new", **{"zone": "a", **where_is_it}, metadata={"version": "2"})
+    balancer = balancer_of(*old, new, strategy=ZoneAware(Where(RoundRobin(), {"version": "2"}, otherwise="none"), "a"))
+    for _ in range(20):
+        assert balancer.claim(call(), 0.0) is node_of(balancer, "new")
+    balancer.update(snapshot(*old, instance("g", priority=1, zone="b"), revision=2))
+    with pytest.raises(NoInstances, match="none that can serve has version=2"):
+        balancer.claim(call(), 0.0)
 
 
 def test_a_call_says_where() -> None:

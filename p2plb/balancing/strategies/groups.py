@@ -8,11 +8,13 @@ import itertools
 import random
 from bisect import bisect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
 from p2plb.balancing.view import Strategy
+from p2plb.errors import NoInstances
 
 ASKS: Final = 3
 """How often a group's picker is asked for a node that is not to be avoided, as the balancer does for all nodes."""
@@ -53,12 +55,23 @@ class Split:
         self._reach: tuple[frozenset[Node], list[float]] = frozenset(), self._add_up(frozenset())
 
     def __call__(self, call: Call) -> Node:
-        """Return a node of the group whose turn it is by chance."""
+        """Return a node of the group whose turn it is by chance, of another one if none there may serve this call."""
         avoid, reach = self._reach
         if avoid is not call.avoid:  # the same object until an ejection begins or ends
             reach = self._add_up(call.avoid)
             self._reach = call.avoid, reach
-        return self._groups[bisect(reach, self._draw() * reach[-1], hi=len(reach) - 1)].pick(call)
+        group = self._groups[bisect(reach, self._draw() * reach[-1], hi=len(reach) - 1)]
+        try:
+            return group.pick(call)
+        except NoInstances:
+            return self._elsewhere(group, call)
+
+    def _elsewhere(self, group: Group, call: Call) -> Node:
+        for other in self._groups:
+            if other is not group:
+                with suppress(NoInstances):
+                    return other.pick(call)
+        return group.pick(call)
 
     def _add_up(self, avoid: frozenset[Node]) -> list[float]:
         lost = [0.0] * len(self._groups)

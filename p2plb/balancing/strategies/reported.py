@@ -6,6 +6,7 @@ and a node passes on its turn unless its weight is due. So weights can change ea
 
 import itertools
 from collections.abc import Callable, Sequence
+from statistics import median_low
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -18,7 +19,12 @@ BLACKOUT: Final = 10.0
 EXPIRY: Final = 180.0
 """Seconds between two looks at the reports, until a new reporter is believed, and until an old report is dropped."""
 GREATEST: Final = 10.0
-"""No weight is more than so many times the mean, so a turn comes after about as many steps: gRPC's bound."""
+"""No weight is more than so many times the mean, so a turn comes after about as many steps: gRPC's bound. No reported
+one is more than so many times the median either, which a single report cannot raise."""
+SMALLEST: Final = 0.01
+"""No reported weight is less than this part of the median: who had no calls could never report better. gRPC's bound."""
+IDLE: Final = 0.001
+"""Use below this is not measured well enough to be divided by."""
 WHOLE: Final = 65_535
 OFFSET: Final = WHOLE // 2  # neighbours of the same weight are not due in the same round
 
@@ -63,8 +69,10 @@ def weights(nodes: Sequence[Node], now: float) -> list[float]:
     known = [one for one in found if one is not None]
     if len(known) < 2:  # noqa: PLR2004  one weight says nothing of the others
         return [node.weight for node in nodes]
-    mean = sum(known) / len(known)
-    return [mean if one is None else one for one in found]
+    middle = median_low(known)
+    believed = [min(max(one, SMALLEST * middle), GREATEST * middle) for one in known]
+    mean, rest = sum(believed) / len(believed), iter(believed)
+    return [mean if one is None else next(rest) for one in found]
 
 
 def capacity(health: Health, now: float) -> float | None:
@@ -75,4 +83,4 @@ def capacity(health: Health, now: float) -> float | None:
         return None
     if now - _since.setdefault(health, now) < BLACKOUT:
         return None
-    return report.rate / (report.utilization + (report.errors or 0.0) / report.rate)
+    return report.rate / (max(report.utilization, IDLE) + (report.errors or 0.0) / report.rate)

@@ -18,6 +18,7 @@ from p2plb.balancing.health import Health
 from p2plb.balancing.node import Node
 from p2plb.balancing.strategies.groups import check_inner
 from p2plb.balancing.view import Picker, Strategy
+from p2plb.errors import NoInstances
 from p2plb.instance import check_number
 
 ASKS: Final = 5
@@ -72,7 +73,7 @@ class SlowStart:
 
 
 def _another(inner: Picker, call: Call, node: Node, taken: Callable[[Node], bool]) -> Node:
-    """Ask for another node than this; a keyed strategy goes on to its next candidate."""
+    """Ask for another node than this, if there is one; a keyed strategy goes on to its next candidate."""
     avoid = call.avoid
     try:
         for _ in range(ASKS - 1):
@@ -80,6 +81,8 @@ def _another(inner: Picker, call: Call, node: Node, taken: Callable[[Node], bool
             node = inner(call)
             if taken(node):
                 break
+    except NoInstances:  # nobody else may serve this call, so a new node does
+        pass
     finally:
         call.avoid = avoid
     return node

@@ -14,7 +14,7 @@ LONGEST: Final = 16_384
 """A cycle is at most this long, or four times the number of nodes if that is more."""
 DENOMINATORS: Final = (1, 2, 3, 4, 5, 8, 10, 20, 100, 1000)
 """Weights that are whole numbers of halves, thirds, … thousandths are kept exactly if the cycle is not too long."""
-GRAIN: Final = 1e-9  # 1/3 times 3 is 1
+GRAIN: Final = 1e-9  # 1/3 times 3 is 1; in proportion, or a tiny weight would be none
 PIECE: Final = 256
 MOMENTS: Final = 32  # bits of the place in the cycle
 INDEXES: Final = 28  # bits of the index
@@ -38,7 +38,7 @@ def counts(weights: Sequence[float]) -> list[int]:
     longest = max(LONGEST, 4 * len(weights))
     for denominator in DENOMINATORS:
         scaled = [weight * denominator for weight in weights]
-        if all(abs(one - round(one)) <= GRAIN * max(one, 1.0) for one in scaled):
+        if all(abs(one - round(one)) <= GRAIN * one for one in scaled):
             whole = [round(one) for one in scaled]
             measure = math.gcd(*whole)
             if sum(whole) <= longest * measure:
