@@ -1,9 +1,8 @@
 """Moves `orders` over to p2plb under load, by steps and back; run it: `python examples/migration/steps.py`.
 
-A real etcd, three instances of `users` and the old way to them (a fourth server, which nobody registers), two
-processes of `orders`, and a browser that never stops placing orders. A step replaces the processes of `orders`, as
-Kubernetes does after `kubectl set env deployment/orders USERS_SHARE=0.5`: new ones start, then the old ones drain and
-end. On the way one instance of `users` is killed and one drained. Prints a line a step; exit status 1 if a call failed
+A real etcd, three instances of `users` and the old way to them (a fourth server, which nobody registers), a process of
+`orders`, and a browser that never stops placing orders. A step replaces the process of `orders`, as Kubernetes does
+after `kubectl set env deployment/orders USERS_SHARE=0.5`: a new one starts, then the old one drains and ends. On the way one instance of `users` is killed and one drained. Prints a line a step; exit status 1 if a call failed
 or a trace broke.
 """
 
@@ -54,7 +53,7 @@ class Step:
     application: str
     environment: Mapping[str, str]
     trouble: Callable[[], object] = lambda: None
-    calls: int = 60
+    calls: int = 40
 
 
 class Program:
@@ -147,7 +146,7 @@ class Fleet:
         self._url = etcd.registry
         self._registry = registry
         self._stack = stack
-        self._orders: list[Program] = []
+        self._orders: Program | None = None
 
     def start(self, *command: str, **environment: str) -> Program:
         """Start a program; it is ended at the end."""
@@ -156,13 +155,13 @@ class Fleet:
         return program
 
     def switch(self, step: Step) -> None:
-        """Replace the processes of `orders`."""
-        old, self._orders = self._orders, [self._start_orders(step) for _ in range(2)]
-        new = {program.port for program in self._orders}
+        """Replace the process of `orders`."""
+        old, self._orders = self._orders, self._start_orders(step)
+        new = {self._orders.port}
         until(lambda: new <= self.ports("orders"))
         step.trouble()
-        for program in old:
-            program.drain()
+        if old:
+            old.drain()
         until(lambda: new == self.ports("orders"))
 
     def _start_orders(self, step: Step) -> Program:
@@ -172,11 +171,10 @@ class Fleet:
         return program
 
     def end_orders(self) -> None:
-        """Drain the last processes of `orders` and wait for their end."""
-        for program in self._orders:
-            program.drain()
-        for program in self._orders:
-            program.wait()
+        """Drain the last process of `orders` and wait for its end."""
+        if self._orders:
+            self._orders.drain()
+            self._orders.wait()
 
     def ports(self, service: str) -> set[int]:
         """Return the ports of those whom the client calls for a service."""
@@ -271,7 +269,7 @@ def main() -> int:
         migration.take(
             [
                 Step("plain httpx", "before:app", old),
-                Step("share 0.05", "orders:app", old | {"USERS_SHARE": "0.05"}, calls=250),
+                Step("share 0.05", "orders:app", old | {"USERS_SHARE": "0.05"}, calls=200),
                 Step("share 0.5", "orders:app", old | {"USERS_SHARE": "0.5"}, trouble=first.kill),
                 Step("share 1", "orders:app", old, trouble=second.drain),
                 Step("bypass", "orders:app", old | {"P2PLB_BYPASS": "users"}),
