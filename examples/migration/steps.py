@@ -2,8 +2,9 @@
 
 A real etcd, three instances of `users` and the old way to them (a fourth server, which nobody registers), a process of
 `orders`, and a browser that never stops placing orders. A step replaces the process of `orders`, as Kubernetes does
-after `kubectl set env deployment/orders USERS_SHARE=0.5`: a new one starts, then the old one drains and ends. On the way one instance of `users` is killed and one drained. Prints a line a step; exit status 1 if a call failed
-or a trace broke.
+after `kubectl set env deployment/orders USERS_SHARE=0.5`: a new one starts, then the old one drains and ends. On the
+way one instance of `users` is killed and one drained. Prints a line a step; exit status 1 if a call failed or a trace
+broke.
 """
 
 import functools
