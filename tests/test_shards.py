@@ -348,6 +348,29 @@ async def test_parts_that_fail(world: World) -> None:
 
 
 @everywhere
+@pytest.mark.parametrize("then", [421, "down"])
+async def test_a_part_that_fails_after_a_redirect(world: World, then: object) -> None:
+    """What was answered with a redirect may have been carried out, whatever becomes of the redirect."""
+    instances = Instances(world, "a", "b")
+
+    def inner(_one: p2plb.Instance) -> Any:
+        def redirect(request: httpx.Request) -> httpx.Response:
+            if request.method == "POST":
+                return world.httpx.Response(303, headers={"location": "/result"})  # type: ignore[no-any-return]  # of either family
+            if then == "down":
+                raise world.httpx.ConnectError("down")
+            return world.httpx.Response(421)  # type: ignore[no-any-return]  # of either family
+
+        return world.mock(redirect)
+
+    options = {"policy": Policy(retry=None), "follow_redirects": True}
+    async with world.client(instances.registry, inner=inner, **options) as client:
+        found = await scatter(client)
+        assert [part.maybe_processed for part in found.failed] == [True, True]
+    instances.registry.close()
+
+
+@everywhere
 async def test_a_scatter_is_bounded(world: World) -> None:
     """No more than `concurrency` parts are on their way at a time, and they do run at a time."""
     instances = Instances(world, *"abcdef")

@@ -13,7 +13,7 @@ import pytest
 from p2plb.balancing.call import Call
 from p2plb.balancing.health import Health
 from p2plb.balancing.node import Node
-from p2plb.balancing.strategies.among import Matching
+from p2plb.balancing.strategies.among import Matching, among
 from p2plb.balancing.strategies.consistent_hash import ConsistentHash
 from p2plb.balancing.strategies.groups import Group
 from p2plb.balancing.strategies.least_request import LeastRequest
@@ -485,6 +485,14 @@ def test_nobody_is_there_where_a_call_wants() -> None:
         balancer.claim(Call("users", among={"version": 2}), 0.0)
 
 
+def test_a_wish_is_looked_up_once() -> None:
+    """Calls after the first see the same nodes without going through them."""
+    balancer = balancer_of("a", "b", strategy=RoundRobin())
+    assert balancer.view is not None
+    first, second = (among(balancer.view, {}) for _ in range(2))
+    assert first.members is second.members
+
+
 def test_wishes_are_remembered_for_a_view() -> None:
     """The picker of a wish is made once a view; of very many different wishes the oldest are forgotten."""
     asked: list[int] = []
@@ -495,7 +503,7 @@ def test_wishes_are_remembered_for_a_view() -> None:
 
     matching = Matching(counting, tuple(versions("1", "2", "2")))
     for number in (2, 2, *range(1000), 2):
-        found, _ = matching(wish({"version": number}, "where="))
+        found, _, _ = matching(wish({"version": number}, "where="))
         assert len(found) == {1: 1, 2: 2}.get(number, 0)
     assert len(asked) == 1001, "the first was forgotten by the end"
     assert len(matching._found) == 64

@@ -23,6 +23,7 @@ Strategy = Callable[[Sequence[Node]], Picker]
 and may take milliseconds. Nodes of different priorities, and those that a call asks for by `call(where=…)`, are given
 apart."""
 
+Matched = tuple[tuple[Node, ...], frozenset[Node], Picker]
 LeftOut = tuple[tuple[Instance, str], ...]
 
 
@@ -36,7 +37,7 @@ class View:
     pick: Picker
     left_out: LeftOut
     by_id: Mapping[str, Node]
-    matching: Callable[[tuple[tuple[str, str], ...]], tuple[tuple[Node, ...], Picker]]
+    matching: Callable[[tuple[tuple[str, str], ...]], Matched]
     """The nodes whose metadata have these names and values, with their picker."""
 
 

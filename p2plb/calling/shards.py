@@ -148,7 +148,7 @@ class Shards(_Shards, Generic[Request, Response]):
             self._errands.set_out(errand, ends)
             return answered(errand.instance, errand.keys, self._send(errand.request))
         except Exception as error:  # the other parts are not to be lost with it
-            return failed(errand.instance, errand.keys, error)
+            return failed(errand.instance, errand.keys, errand.request, error)
 
     def _find(self, timeout: float | None = None) -> ShardMap:
         balancer = self._errands.balancer()
@@ -240,7 +240,7 @@ class AsyncShards(_Shards, Generic[Request, Response]):
             self._errands.set_out(errand, ends)
             return answered(errand.instance, errand.keys, await self._send(errand.request))
         except Exception as error:  # the other parts are not to be lost with it
-            return failed(errand.instance, errand.keys, error)
+            return failed(errand.instance, errand.keys, errand.request, error)
 
     async def _find(self, timeout: float | None = None) -> ShardMap:  # noqa: ASYNC109  as its twin
         balancer = self._errands.balancer()

@@ -66,12 +66,13 @@ def answered(instance: Instance, keys: tuple[Key, ...], response: Response) -> P
     try:
         found.raise_for_status()
     except Exception as error:  # each family has its own
-        return Part(instance, keys, response, error, found.status_code != MISDIRECTED)
+        return Part(instance, keys, response, error, found.status_code != MISDIRECTED or bool(found.history))
     return Part(instance, keys, response)
 
 
-def failed(instance: Instance, keys: tuple[Key, ...], error: Exception) -> Part[Key, Any]:
-    """Return the part that an error makes."""
+def failed(instance: Instance, keys: tuple[Key, ...], request: Any, error: Any) -> Part[Key, Any]:
+    """Return the part that an error makes. If it is of another request, this one was answered with a redirect."""
     served = getattr(error, "p2plb", None)
-    maybe = not isinstance(error, NotSent) if served is None else served.maybe_processed
-    return Part(instance, keys, None, error, maybe)
+    if served is None:
+        return Part(instance, keys, None, error, not isinstance(error, NotSent))
+    return Part(instance, keys, None, error, served.maybe_processed or error.request is not request)

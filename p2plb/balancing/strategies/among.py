@@ -12,7 +12,7 @@ from typing import Any, Final
 from p2plb.balancing.call import Call
 from p2plb.balancing.node import Node
 from p2plb.balancing.strategies.where import Wish, matches, shown, wish
-from p2plb.balancing.view import Picker, View
+from p2plb.balancing.view import Matched, Picker, View
 from p2plb.errors import NoInstances
 
 REMEMBERED: Final = 64
@@ -28,17 +28,17 @@ class Matching:
     def __init__(self, strategy: Callable[[Sequence[Node]], Picker], nodes: tuple[Node, ...]) -> None:
         self._strategy = strategy
         self._nodes = nodes
-        self._found: dict[Wish, tuple[tuple[Node, ...], Picker]] = {}
+        self._found: dict[Wish, Matched] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, wanted: Wish) -> tuple[tuple[Node, ...], Picker]:
-        """Return the nodes that match, perhaps none, and their picker."""
+    def __call__(self, wanted: Wish) -> Matched:
+        """Return the nodes that match, perhaps none, in order and as a set, and their picker."""
         found = self._found.get(wanted)
         return self._find(wanted) if found is None else found
 
-    def _find(self, wanted: Wish) -> tuple[tuple[Node, ...], Picker]:
+    def _find(self, wanted: Wish) -> Matched:
         nodes = tuple(node for node in self._nodes if matches(node.metadata, wanted))
-        found = nodes, self._strategy(nodes)
+        found = nodes, frozenset(nodes), self._strategy(nodes)
         with self._lock:
             while len(self._found) >= REMEMBERED:
                 self._found.pop(next(iter(self._found)))
@@ -54,15 +54,15 @@ def among(view: View, bound: Sequence[str] | Mapping[str, Any]) -> View:
     """
     if isinstance(bound, Mapping):
         wanted = wish(bound, "call(where=)")
-        nodes, pick = view.matching(wanted)
+        nodes, members, pick = view.matching(wanted)
         why = f"none has {shown(wanted)} in its metadata, as call(where=) asks"
     else:
         nodes = tuple(view.by_id[one] for one in bound if one in view.by_id)
-        pick = partial(_first, nodes)
+        members, pick = frozenset(nodes), partial(_first, nodes)
         why = f"the call may go to {' or '.join(bound)} only, and nobody of that name is in force"
     if not nodes:
         raise NoInstances(why)
-    return replace(view, nodes=nodes, members=frozenset(nodes), pick=pick)
+    return replace(view, nodes=nodes, members=members, pick=pick)
 
 
 def _first(nodes: Sequence[Node], call: Call) -> Node:
