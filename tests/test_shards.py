@@ -271,6 +271,8 @@ async def test_wrong_arguments(world: World) -> None:
             await shards.scatter(KEYS, lambda _keys: client.raw.build_request("GET", "http://10.0.0.7/"))
         with pytest.raises(ValueError, match=r"scatter\(concurrency=\) is from 1"):
             await shards.scatter(KEYS, lambda _keys: request, concurrency=0)
+        with pytest.raises(TypeError, match=r"scatter\(concurrency=\) is a whole number"):
+            await shards.scatter(KEYS, lambda _keys: request, concurrency=2.5)
         with pytest.raises(TypeError, match="a function of what has moved"):
             shards.raw.on_change(None)
         with pytest.raises(TypeError, match="the service of shards is a string"):

@@ -100,6 +100,8 @@ class Errands:
 def ends_at(timeout: float | None, concurrency: int) -> float | None:
     """Check the bounds of a scatter and return its deadline."""
     check_number(concurrency, "scatter(concurrency=)", 1, 10_000)
+    if not isinstance(concurrency, int):
+        raise TypeError(f"scatter(concurrency=) is a whole number, not {concurrency!r}")
     if timeout is None:
         return None
     check_number(timeout, "scatter(timeout=)", 0, 86_400)
