@@ -95,6 +95,7 @@ class FaultProxy:
         self._delay = 0.0
         self._end = ""
         self._left = 0
+        self._refusing = False
 
     def _do(self, verb: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(verb, self._loop).result(_VERB_WITHIN)
@@ -115,6 +116,7 @@ class FaultProxy:
             self._server = None
 
     async def _refuse(self) -> None:
+        self._refusing = True  # also those that are on their way in: it takes some rounds of the loop
         await self._stop_listening()
         await self._cut()
 
@@ -135,8 +137,11 @@ class FaultProxy:
         await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
         link = _Link(writer)
+        if self._refusing:
+            link.reset()
+            return
+        self.accepted += 1
         self._links.add(link)
         task = asyncio.current_task()
         assert task is not None
