@@ -48,12 +48,16 @@ async def test_a_service_that_nobody_registered(world: World, servers: list[Scri
 
 @pytest.mark.parametrize(
     ("policy", "headers", "host"),
-    [({}, {"host": "mine"}, "mine"), ({"host": "api.internal"}, {}, "api.internal")],
-    ids=["caller", "policy"],
+    [
+        ({}, {"host": "mine"}, "mine"),
+        ({}, {"host": b"m\xfcne"}, "m\xfcne"),
+        ({"host": "api.internal"}, {}, "api.internal"),
+    ],
+    ids=["caller", "caller, not ASCII", "policy"],
 )
 @everywhere
 async def test_whose_host(
-    world: World, servers: list[ScriptedServer], policy: dict[str, Any], headers: dict[str, str], host: str
+    world: World, servers: list[ScriptedServer], policy: dict[str, Any], headers: dict[str, Any], host: str
 ) -> None:
     """F76: a Host header that somebody has chosen goes to the fallback too, once."""
     async with world.client("static://x=10.0.0.7:80", policy=Policy(fallback=servers[1].url, **policy)) as client:

@@ -48,7 +48,7 @@ def test_what_urls_mean(url: str, meaning: object) -> None:
         ("127.0.0.1:2379", "starts with etcd://"),
         ("", "starts with etcd://"),
         ("etdc://h1", "did you mean etcd://"),
-        ("redis://h1", "starts with etcd://"),
+        ("redis://h1", "starts with etcd://, etcds://, etcd+grpc://, etcds+grpc://, memory:// or static://"),
         ("http://h1:2379", "write etcd://host:2379"),
         ("https://h1:2379", "write etcds://host:2379"),
         ("dns://users", "not in this version; write static://"),

@@ -100,7 +100,7 @@ class Exchange:
     def _fallback_headers(self, fallback: str) -> Headers:
         """Return the headers with the fallback's own Host, unless the caller or the policy has chosen one."""
         request = self.call.request
-        chosen = request.headers.get("host", "").encode("ascii") != request.url.netloc  # httpx takes it from the URL
+        chosen = request.headers.get("host") != request.url.netloc.decode("ascii")  # httpx takes it from the URL
         keep = chosen or self.policy.host is not None
         return self.headers if keep else with_host(self.headers, host_of(fallback))
 

@@ -26,6 +26,7 @@ DEFAULT: Final = "etcd://127.0.0.1:2379"
 DEFAULT_NOTE: Final = f" (the default: give a registry URL or set {ENVIRONMENT})"
 _FORM: Final = "write etcd://host:2379,host:2379/prefix"
 _SCHEMES: Final = ("etcd", "etcds", "etcd+grpc", "etcds+grpc", "memory", "static")
+_STARTS: Final = f"a registry URL starts with {'://, '.join(_SCHEMES[:-1])}:// or {_SCHEMES[-1]}://"
 _LATER: Final = {
     "dns": "dns:// is not in this version; write static://users=host:80, or etcd://",
     "http": "http:// is no registry; write etcd://host:2379",
@@ -94,7 +95,7 @@ def parse(url: str, environ: Mapping[str, str] = os.environ) -> RegistryURL:
         raise TypeError(f"a registry is a URL or a Registry, not a {type(url).__name__}")
     scheme, separator, rest = url.strip().partition("://")
     if not separator:
-        raise ValueError(f"a registry URL starts with etcd://, etcds://, memory:// or static://; {_FORM}")
+        raise ValueError(f"{_STARTS}; {_FORM}")
     match scheme.lower():
         case "etcd" | "etcds" | "etcd+grpc" | "etcds+grpc" as etcd:
             said = _parse_etcd(rest, tls=etcd.startswith("etcds"), driver="grpc" if "+" in etcd else "gateway")
@@ -110,7 +111,7 @@ def parse(url: str, environ: Mapping[str, str] = os.environ) -> RegistryURL:
 def _unknown(scheme: str) -> str:
     near = difflib.get_close_matches(scheme, _SCHEMES, n=1)
     meant = f"; did you mean {near[0]}://?" if near else ""
-    return f"a registry URL starts with etcd://, etcds://, memory:// or static://{meant}"
+    return _STARTS + meant
 
 
 def _parse_memory(name: str) -> MemoryURL:
